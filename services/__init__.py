@@ -1,0 +1,1 @@
+"""The rooms of Tollhouse: each decides one thing and meets the others in events."""

@@ -1,0 +1,124 @@
+"""The only place where bytes become events and events become bytes; unknown members are ignored."""
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple, TypeVar
+
+import msgspec
+
+from schemas.dead_letters import DeadLetter
+from schemas.edges import Heartbeat
+from schemas.rated import RatedUsage
+from schemas.requests import RequestStarted
+from schemas.responses import ResponseFinished
+from schemas.usage import UsageRecorded
+
+KindName = Literal[
+    "request_started", "response_finished", "usage_recorded", "rated_usage", "heartbeat", "dead_letter"
+]
+Event = RequestStarted | ResponseFinished | UsageRecorded | RatedUsage | Heartbeat | DeadLetter
+AnyEvent = TypeVar("AnyEvent", bound=msgspec.Struct)
+
+VERSIONS: Mapping[KindName, int] = {
+    "request_started": 1,
+    "response_finished": 1,
+    "usage_recorded": 1,
+    "rated_usage": 1,
+    "heartbeat": 1,
+    "dead_letter": 1,
+}
+STRUCTS: Mapping[KindName, type[Event]] = {
+    "request_started": RequestStarted,
+    "response_finished": ResponseFinished,
+    "usage_recorded": UsageRecorded,
+    "rated_usage": RatedUsage,
+    "heartbeat": Heartbeat,
+    "dead_letter": DeadLetter,
+}
+_KINDS: Mapping[type[msgspec.Struct], KindName] = {struct: kind for kind, struct in STRUCTS.items()}
+_TYPES = {kind: f"tollhouse.{kind}.v{version}".encode() for kind, version in VERSIONS.items()}
+_DATASCHEMAS = {
+    kind: f"urn:tollhouse:schema:{kind}:v{version}".encode() for kind, version in VERSIONS.items()
+}
+_ENCODER = msgspec.json.Encoder()
+_DECODERS: Mapping[type[msgspec.Struct], msgspec.json.Decoder[msgspec.Struct]] = {
+    struct: msgspec.json.Decoder(struct) for struct in STRUCTS.values()
+}
+
+Headers = tuple[tuple[str, bytes], ...]
+"""The headers of a Kafka record, in order."""
+
+
+class Undecodable(ValueError):
+    """The bytes are no event of the kind asked for; the text says at which member, never what stood there."""
+
+
+class Envelope(NamedTuple):
+    """What CloudEvents puts beside an event: its id, its subject, and who published it."""
+
+    event_id: str
+    subject: str
+    source: str
+
+
+def encode(event: Event) -> bytes:
+    """Write an event as JSON: UTF-8, members in the order of the type, decimals as strings."""
+    return _ENCODER.encode(event)
+
+
+def decode(struct: type[AnyEvent], value: bytes | None) -> AnyEvent:
+    """Read an event of one kind; Undecodable where the bytes do not hold one, a tombstone included."""
+    if value is None:
+        raise Undecodable("the record has no value")
+    try:
+        event = _DECODERS[struct].decode(value)
+    except msgspec.MsgspecError as exc:
+        raise Undecodable(str(exc)) from exc
+    assert isinstance(event, struct)
+    return event
+
+
+def headers(event: Event, time_rfc3339: str, traceparent: str = "") -> Headers:
+    """Write the CloudEvents 1.0 headers of Kafka's binary mode, and W3C trace context where there is one."""
+    kind = _KINDS[type(event)]
+    envelope = _envelope(event)
+    trace = (("traceparent", traceparent.encode()),) if traceparent else ()
+    return (
+        ("ce_specversion", b"1.0"),
+        ("ce_id", envelope.event_id.encode()),
+        ("ce_type", _TYPES[kind]),
+        ("ce_source", envelope.source.encode()),
+        ("ce_time", time_rfc3339.encode()),
+        ("ce_subject", envelope.subject.encode()),
+        ("ce_dataschema", _DATASCHEMAS[kind]),
+        ("content-type", b"application/json"),
+        *trace,
+    )
+
+
+def key(event: Event) -> bytes | None:
+    """Give the Kafka key of an event: what its topic is partitioned by (schemas/topics.yaml)."""
+    if isinstance(event, RequestStarted | ResponseFinished):
+        return event.request_id.encode()
+    if isinstance(event, UsageRecorded):
+        return event.attribution.virtual_key_id.encode()
+    if isinstance(event, RatedUsage):
+        return event.usage.attribution.virtual_key_id.encode()
+    if isinstance(event, Heartbeat):
+        return event.edge_id.encode()
+    return event.key
+
+
+def _envelope(event: Event) -> Envelope:
+    if isinstance(event, RequestStarted):
+        return Envelope(f"{event.request_id}/started", event.request_id, f"/edges/{event.edge_id}")
+    if isinstance(event, ResponseFinished):
+        return Envelope(f"{event.request_id}/finished", event.request_id, f"/edges/{event.edge_id}")
+    if isinstance(event, UsageRecorded):
+        return Envelope(event.request_id, event.request_id, f"/sources/{event.source_id}")
+    if isinstance(event, RatedUsage):
+        return Envelope(event.rated_id, event.usage.request_id, f"/rating/{event.price_book}")
+    if isinstance(event, Heartbeat):
+        millis = int(event.at.timestamp() * 1000)
+        return Envelope(f"{event.edge_id}/{millis}", event.edge_id, f"/edges/{event.edge_id}")
+    place = f"{event.topic}/{event.partition}/{event.offset}"
+    return Envelope(place, place, f"/stages/{event.stage}")

@@ -1,0 +1,20 @@
+"""The heartbeat of an edge: how far it is, each second; published on gateway.edges.v1."""
+
+from datetime import datetime
+
+import msgspec
+
+from schemas.ids import EdgeId, SourceId
+
+
+class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
+    """Proof of life; `exchange_seq` is the last number given out, so that a gap can be seen from outside."""
+
+    edge_id: EdgeId
+    source_id: SourceId
+    at: datetime
+    process_started_at: datetime
+    exchange_seq: int
+    open_exchanges: int
+    spool_entries: int
+    spool_bytes: int
