@@ -9,7 +9,7 @@ from schemas.ids import EdgeId, RequestId, VirtualKeyId
 
 
 class ResponseFinished(msgspec.Struct, frozen=True, kw_only=True):
-    """The end of an exchange as the edge saw it; `http_status` is 0 where upstream never answered."""
+    """The end of an exchange as the edge saw it; `http_status` is what the client was sent, 0 for nothing."""
 
     request_id: RequestId
     started_at: datetime

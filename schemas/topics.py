@@ -29,7 +29,7 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True):
     dlq: bool = False
 
     def configs(self) -> dict[str, str]:
-        """Give the topic-level settings by Kafka's names; event time is in the event, the log keeps its own."""
+        """Give the topic-level settings by Kafka's names; the log keeps its own time beside the event's."""
         settings = {
             "cleanup.policy": self.cleanup,
             "message.timestamp.type": "LogAppendTime",

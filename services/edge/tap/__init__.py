@@ -1,0 +1,1 @@
+"""Sans-IO: the bytes of an answer in, what was used out."""

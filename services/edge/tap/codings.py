@@ -1,0 +1,144 @@
+"""Decodes a copy of an answer's content coding as it passes, within a bound; the client gets the original."""
+
+# brotli ships no annotations.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
+import zlib
+from collections.abc import Callable
+from typing import Protocol
+
+import brotli
+from backports.zstd import ZstdDecompressor, ZstdError
+
+MIB = 1024 * 1024
+# What one exchange may decode to: far above any answer, far below what a compression bomb claims.
+DECODED_BYTES_MAX = 512 * MIB
+# What one step may decode to: a chunk of 64 KiB holds at most this much before the bound is looked at.
+STEP_BYTES_MAX = 1 * MIB
+
+
+class CannotDecode(Exception):
+    """The copy cannot be read on; `reason` is the label of the tap's counter."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Decoder(Protocol):
+    """One content coding, incrementally."""
+
+    def decode(self, chunk: bytes) -> bytes:
+        """Give what the chunk decodes to; CannotDecode where it is not what it claims to be, or too much."""
+        ...
+
+
+class Identity:
+    """No coding."""
+
+    def decode(self, chunk: bytes) -> bytes:
+        """Give the chunk."""
+        return chunk
+
+
+class Zlib:
+    """gzip, and deflate with or without zlib's wrapping."""
+
+    def __init__(self, window_bits: int) -> None:
+        self._stream = zlib.decompressobj(window_bits)
+        self._budget = _Budget()
+        self._may_be_raw = window_bits == zlib.MAX_WBITS
+
+    def decode(self, chunk: bytes) -> bytes:
+        """Inflate the chunk; a second gzip member goes on where the first one ended."""
+        pieces: list[bytes] = []
+        while chunk:
+            try:
+                piece = self._stream.decompress(chunk, STEP_BYTES_MAX)
+            except zlib.error as exc:
+                if not self._may_be_raw:
+                    raise CannotDecode("undecodable") from exc
+                self._stream = zlib.decompressobj(-zlib.MAX_WBITS)  # deflate without its wrapping
+                self._may_be_raw = False
+                continue
+            self._may_be_raw = False
+            self._budget.spend(len(piece))
+            pieces.append(piece)
+            chunk = self._stream.unconsumed_tail
+            if not chunk and self._stream.eof and self._stream.unused_data:
+                chunk = self._stream.unused_data
+                self._stream = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        return b"".join(pieces)
+
+
+class Brotli:
+    """br."""
+
+    def __init__(self) -> None:
+        self._stream = brotli.Decompressor()
+        self._budget = _Budget()
+
+    def decode(self, chunk: bytes) -> bytes:
+        """Decompress the chunk, a bounded step at a time."""
+        pieces: list[bytes] = []
+        try:
+            piece = self._stream.process(chunk, output_buffer_limit=STEP_BYTES_MAX)
+            while piece:
+                self._budget.spend(len(piece))
+                pieces.append(piece)
+                piece = self._stream.process(b"", output_buffer_limit=STEP_BYTES_MAX)
+        except brotli.error as exc:
+            raise CannotDecode("undecodable") from exc
+        return b"".join(pieces)
+
+
+class Zstd:
+    """zstd."""
+
+    def __init__(self) -> None:
+        self._stream = ZstdDecompressor()
+        self._budget = _Budget()
+
+    def decode(self, chunk: bytes) -> bytes:
+        """Decompress the chunk, a bounded step at a time, frame after frame."""
+        pieces: list[bytes] = []
+        try:
+            while chunk or not (self._stream.needs_input or self._stream.eof):
+                if self._stream.eof:
+                    self._stream = ZstdDecompressor()
+                piece = self._stream.decompress(chunk, max_length=STEP_BYTES_MAX)
+                self._budget.spend(len(piece))
+                pieces.append(piece)
+                chunk = self._stream.unused_data if self._stream.eof else b""
+        except ZstdError as exc:
+            raise CannotDecode("undecodable") from exc
+        return b"".join(pieces)
+
+
+class _Budget:
+    def __init__(self) -> None:
+        self._left = DECODED_BYTES_MAX
+
+    def spend(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise CannotDecode("too_large")
+
+
+_DECODERS: dict[str, Callable[[], Decoder]] = {
+    "": Identity,
+    "identity": Identity,
+    "gzip": lambda: Zlib(zlib.MAX_WBITS | 16),
+    "x-gzip": lambda: Zlib(zlib.MAX_WBITS | 16),
+    "deflate": lambda: Zlib(zlib.MAX_WBITS),
+    "br": Brotli,
+    "zstd": Zstd,
+}
+
+
+def decoder_for(content_encoding: str) -> Decoder:
+    """Choose by Content-Encoding; CannotDecode for a coding, or a stack of them, that we do not know."""
+    known = _DECODERS.get(content_encoding.strip().lower())
+    if known is None:
+        raise CannotDecode("unknown_coding")
+    return known()

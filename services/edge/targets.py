@@ -1,0 +1,81 @@
+"""Decides what a request is for from its raw path alone; never changes a byte of what goes upstream."""
+
+import re
+from typing import Literal, NamedTuple
+
+from schemas.exchange import Operation
+
+# Longer than any path of the API; what is beyond it is a mistake or an attack.
+TARGET_BYTES_MAX = 8192
+PREFIX = b"/anthropic"
+
+_DOTS = re.compile(rb"(?:^|/)(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
+
+_TEMPLATES: tuple[tuple[str, Operation], ...] = (
+    ("/v1/messages/count_tokens", "count_tokens"),
+    ("/v1/messages/batches", "batches"),
+    ("/v1/messages/batches/{id}", "batches"),
+    ("/v1/messages/batches/{id}/cancel", "batches"),
+    ("/v1/messages/batches/{id}/results", "batches"),
+    ("/v1/models", "models"),
+    ("/v1/models/{id}", "models"),
+    ("/v1/files", "files"),
+    ("/v1/files/{id}", "files"),
+    ("/v1/files/{id}/content", "files"),
+    ("/v1/skills", "skills"),
+    ("/v1/skills/{id}", "skills"),
+    ("/v1/skills/{id}/versions", "skills"),
+    ("/v1/skills/{id}/versions/{version}", "skills"),
+    ("/v1/skills/{id}/versions/{version}/content", "skills"),
+)
+_ROUTES: tuple[tuple[re.Pattern[str], str, Operation], ...] = tuple(
+    (re.compile(re.sub(r"\{[a-z]+\}", "[^/]+", endpoint)), endpoint, operation)
+    for endpoint, operation in _TEMPLATES
+)
+_SEGMENT = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+
+Fault = Literal["unknown_route", "target_too_long", "target_not_ascii", "target_leaves_base"]
+
+
+class Target(NamedTuple):
+    """Where a request goes: `raw` is path and query for upstream's request line, byte for byte."""
+
+    raw: bytes
+    operation: Operation
+    endpoint: str
+
+
+def target_of(method: str, raw_path: bytes, query: bytes, base_path: bytes) -> Target | Fault:
+    """Read the target of a request to `/anthropic/...` or `/v1/...`, or say why there is none.
+
+    `base_path` is the path of the upstream's base address, without a slash at the end. Below one, a
+    target with dot segments could leave it, so it is refused; below none every path is Anthropic's.
+    """
+    path = raw_path.removeprefix(PREFIX) if raw_path.startswith(PREFIX + b"/") else raw_path
+    if path is raw_path and not raw_path.startswith(b"/v1/"):
+        return "unknown_route"
+    if len(path) + len(query) > TARGET_BYTES_MAX:
+        return "target_too_long"
+    if not path.isascii() or not query.isascii():
+        return "target_not_ascii"
+    if base_path and _DOTS.search(path):
+        return "target_leaves_base"
+    operation, endpoint = _classified(method, path.decode("ascii"))
+    raw = base_path + path + (b"?" + query if query else b"")
+    return Target(raw, operation, endpoint)
+
+
+def _classified(method: str, path: str) -> tuple[Operation, str]:
+    if path == "/v1/messages":
+        return ("messages" if method == "POST" else "other"), path
+    for pattern, endpoint, operation in _ROUTES:
+        if pattern.fullmatch(path):
+            return operation, endpoint
+    return "other", _coarse(path)
+
+
+def _coarse(path: str) -> str:
+    """Name an endpoint that we do not know by its first two segments, so that ids make no new names."""
+    segments = path.split("/")[1:]
+    kept = [segment if _SEGMENT.fullmatch(segment) else "*" for segment in segments[:2]]
+    return "/" + "/".join([*kept, *(["*"] if len(segments) > 2 else [])])

@@ -1,0 +1,101 @@
+"""Carries one httpx request to the upstream over aiohttp, byte for byte, and its answer back as it came.
+
+Nothing is added, merged, decoded, followed or remembered: the published httpx transports for aiohttp
+normalise paths, join duplicate headers, add their own and keep cookies for later callers.
+"""
+
+from collections.abc import AsyncIterator
+
+import aiohttp
+import httpx
+from aiohttp import hdrs
+from multidict import CIMultiDict
+from yarl import URL
+
+_SKIP_AUTO_HEADERS = (hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.USER_AGENT, hdrs.CONTENT_TYPE)
+# Of an answer's head, in bytes a line; Anthropic's are below 1 KB.
+HEADER_BYTES_MAX = 65536
+
+
+class UpstreamStream(httpx.AsyncByteStream):
+    """The body of an answer, in the chunks that the socket gave; a fault of the wire is an httpx error."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._response.content.iter_any():
+                yield chunk
+        except TimeoutError as exc:
+            raise httpx.ReadTimeout(str(exc)) from exc
+        except (aiohttp.ClientError, OSError) as exc:
+            raise httpx.ReadError(str(exc)) from exc
+
+    async def aclose(self) -> None:
+        """Give the connection back, or close it where the body was not read to its end."""
+        self._response.release()
+
+
+class AiohttpTransport(httpx.AsyncBaseTransport):
+    """A pool of connections to one upstream; to be called directly, without an httpx client around it.
+
+    The request's own URL is not looked at: `extensions["target"]` is the raw path and query, as httpx
+    defines it. Redirects are answers like any other.
+    """
+
+    def __init__(
+        self, base_url: str, *, connect_s_max: float, read_s_max: float, connections_max: int
+    ) -> None:
+        self._origin = str(URL(base_url).origin())
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=connections_max),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_s_max, sock_read=read_s_max),
+            auto_decompress=False,
+            trust_env=False,
+            max_line_size=HEADER_BYTES_MAX,
+            max_field_size=HEADER_BYTES_MAX,
+            skip_auto_headers=_SKIP_AUTO_HEADERS,
+        )
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send the request and give the answer as soon as its head is there; httpx errors for the wire's."""
+        target: bytes = request.extensions["target"]
+        body = request.stream
+        headers = CIMultiDict(
+            (name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw
+        )
+        try:
+            response = await self._session.request(
+                request.method,
+                URL(self._origin + target.decode("ascii"), encoded=True),
+                headers=headers,
+                data=body.content if isinstance(body, WholeBody) else body,
+                allow_redirects=False,
+            )
+        except aiohttp.ConnectionTimeoutError as exc:
+            raise httpx.ConnectTimeout(str(exc)) from exc
+        except TimeoutError as exc:
+            raise httpx.ReadTimeout(str(exc)) from exc
+        except aiohttp.ClientConnectorError as exc:
+            raise httpx.ConnectError(str(exc)) from exc
+        except (aiohttp.ClientError, OSError) as exc:
+            raise httpx.RemoteProtocolError(str(exc)) from exc
+        return httpx.Response(
+            response.status, headers=list(response.raw_headers), stream=UpstreamStream(response)
+        )
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._session.close()
+
+
+class WholeBody(httpx.AsyncByteStream):
+    """A request body that is in memory; sent with its length."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self.content

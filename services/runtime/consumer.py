@@ -1,0 +1,250 @@
+"""Runs a stage over its topics: poll, process, publish, commit, in that order, and never out of it.
+
+What is committed has been processed, and everything that came of it is acknowledged. A revoked
+partition's work is finished or abandoned, never committed past. While a stage waits for a store that
+is down, its partitions are paused and polling goes on, so that the group keeps the member.
+"""
+
+# aiokafka annotates only part of its API.
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+# pyright: reportMissingParameterType=false, reportIncompatibleMethodOverride=false
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+import msgspec
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.structs import ConsumerRecord
+
+from services.runtime import metrics
+from services.runtime.backoff import Backoff
+from services.runtime.dead_letters import dead_letter
+from services.runtime.kafka import KafkaConfig
+from services.runtime.publisher import Publisher, PublishFailed
+from services.runtime.records import ConsumedRecord, Processed, Stage
+
+log = structlog.get_logger(__name__)
+
+POLL_S = 0.5
+KEEP_POLLING_S = 1.0
+# How long a rebalance waits for the work in hand before it is abandoned; below every rebalance time-out.
+REVOKE_S_MAX = 10.0
+SESSION_TIMEOUT_MS = 15_000
+REBALANCE_TIMEOUT_MS = 60_000
+
+
+class ConsumerConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """How one stage reads: its group, its lasting name in it, and how much it gathers before it works."""
+
+    group_id: str
+    group_instance_id: str = ""
+    batch_records_max: int = 2_000
+    batch_wait_ms_max: int = 0
+
+
+class ConsumerLoop:
+    """One member of a consumer group."""
+
+    def __init__(
+        self, stage: Stage, config: ConsumerConfig, kafka: KafkaConfig, publisher: Publisher
+    ) -> None:
+        self._stage = stage
+        self._config = config
+        self._kafka = kafka
+        self._publisher = publisher
+        self._generation = 0
+        self._work: asyncio.Task[Processed] | None = None
+        self._busy = asyncio.Lock()
+        self.is_ready = False
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Work until `stopping` is set, then finish what is in hand and leave."""
+        consumer = await self._joined(stopping)
+        if consumer is None:
+            return
+        self.is_ready = True
+        try:
+            while not stopping.is_set():
+                generation, records = await self._gathered(consumer, stopping)
+                if records:
+                    await self._finish(consumer, generation, records)
+        finally:
+            self.is_ready = False
+            await consumer.stop()
+
+    async def _joined(self, stopping: asyncio.Event) -> AIOKafkaConsumer | None:
+        backoff = Backoff()
+        while not stopping.is_set():
+            consumer = AIOKafkaConsumer(
+                bootstrap_servers=self._kafka.bootstrap_servers,
+                client_id=self._kafka.client_id,
+                group_id=self._config.group_id,
+                group_instance_id=self._config.group_instance_id or None,
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                partition_assignment_strategy=(StickyPartitionAssignor,),
+                request_timeout_ms=max(self._kafka.request_timeout_ms, SESSION_TIMEOUT_MS * 2),
+                session_timeout_ms=SESSION_TIMEOUT_MS,
+                rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
+            )
+            consumer.subscribe(self._stage.topics, listener=_Listener(self._revoked))
+            try:
+                await consumer.start()
+            except (KafkaError, OSError) as exc:
+                await consumer.stop()
+                log.warning("consumer.kafka_unreachable", stage=self._stage.name, error=type(exc).__name__)
+                await backoff.wait()
+                continue
+            return consumer
+        return None
+
+    async def _gathered(
+        self, consumer: AIOKafkaConsumer, stopping: asyncio.Event
+    ) -> tuple[int, list[ConsumedRecord]]:
+        """Collect records until there are enough, or the first of them has waited long enough."""
+        generation, records, deadline = self._generation, [], None
+        while not stopping.is_set() and len(records) < self._config.batch_records_max:
+            left_s = POLL_S if deadline is None else min(POLL_S, deadline - time.monotonic())
+            if left_s <= 0:
+                break
+            polled = await consumer.getmany(
+                timeout_ms=int(left_s * 1000), max_records=self._config.batch_records_max - len(records)
+            )
+            if generation != self._generation:
+                generation, records, deadline = self._generation, [], None
+            records.extend(_consumed(record) for run in polled.values() for record in run)
+            if records and deadline is None:
+                deadline = time.monotonic() + self._config.batch_wait_ms_max / 1000
+        return generation, records
+
+    async def _finish(
+        self, consumer: AIOKafkaConsumer, generation: int, records: list[ConsumedRecord]
+    ) -> None:
+        started = time.monotonic()
+        async with self._busy:
+            if generation != self._generation:
+                return
+            self._work = asyncio.create_task(self._processed_and_published(records))
+            try:
+                processed = await _while_polling(consumer, self._work)
+            except asyncio.CancelledError:
+                if not self._work.cancelled():
+                    self._work.cancel()
+                    raise
+                log.warning("consumer.work_abandoned", stage=self._stage.name, records=len(records))
+                return
+            finally:
+                self._work = None
+            if await self._committed(consumer, records):
+                self._count(records, processed, time.monotonic() - started)
+
+    async def _processed_and_published(self, records: list[ConsumedRecord]) -> Processed:
+        processed = await self._stage.process(records)
+        outgoing = [*processed.outgoing, *(dead_letter(self._stage.name, dead) for dead in processed.dead)]
+        backoff = Backoff()
+        while True:
+            try:
+                await self._publisher.publish(outgoing)
+            except PublishFailed as exc:
+                log.warning("consumer.publish_failed", stage=self._stage.name, error=str(exc))
+                await backoff.wait()
+                continue
+            return processed
+
+    async def _committed(self, consumer: AIOKafkaConsumer, records: list[ConsumedRecord]) -> bool:
+        """Commit; where the group has moved on, the records come again to whoever owns them now."""
+        offsets = _next_offsets(records)
+        try:
+            await consumer.commit(offsets)
+        except (CommitFailedError, IllegalStateError) as exc:
+            log.warning("consumer.commit_refused", stage=self._stage.name, error=type(exc).__name__)
+            return False
+        except KafkaError as exc:
+            log.warning("consumer.commit_failed", stage=self._stage.name, error=type(exc).__name__)
+            return False
+        for place, offset in offsets.items():
+            metrics.consumer_committed_offset.labels(self._stage.name, place.topic, str(place.partition)).set(
+                offset
+            )
+        return True
+
+    def _count(self, records: list[ConsumedRecord], processed: Processed, seconds: float) -> None:
+        for record in records:
+            metrics.consumer_records.labels(self._stage.name, record.topic).inc()
+        for dead in processed.dead:
+            metrics.consumer_dead_letters.labels(self._stage.name, dead.record.topic).inc()
+            log.error(
+                "consumer.record_dead_lettered",
+                stage=self._stage.name,
+                topic=dead.record.topic,
+                partition=dead.record.partition,
+                offset=dead.record.offset,
+                error_class=dead.error_class,
+            )
+        metrics.consumer_batch_duration.labels(self._stage.name).observe(seconds)
+
+    async def _revoked(self) -> None:
+        """Finish or abandon the work in hand before its partitions go to another member."""
+        self._generation += 1
+        work = self._work
+        if work is not None:
+            await asyncio.wait({work}, timeout=REVOKE_S_MAX)
+            if not work.done():
+                work.cancel()
+        async with self._busy:
+            return
+
+
+class _Listener(ConsumerRebalanceListener):
+    def __init__(self, on_revoked: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._on_revoked = on_revoked
+
+    async def on_partitions_revoked(self, revoked: object) -> None:
+        del revoked  # an eager rebalance takes all of them
+        await self._on_revoked()
+
+    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        log.info("consumer.partitions_assigned", partitions=len(assigned))
+
+
+async def _while_polling(consumer: AIOKafkaConsumer, work: asyncio.Task[Processed]) -> Processed:
+    """Wait for the work; if it takes long, poll with every partition paused so that the group keeps us."""
+    done, _ = await asyncio.wait({work}, timeout=KEEP_POLLING_S)
+    if done:
+        return work.result()
+    paused: tuple[TopicPartition, ...] = ()
+    try:
+        while not done:
+            paused = tuple(consumer.assignment())
+            consumer.pause(*paused)
+            await consumer.getmany(timeout_ms=0)
+            done, _ = await asyncio.wait({work}, timeout=KEEP_POLLING_S)
+    finally:
+        held = consumer.assignment()
+        consumer.resume(*(place for place in paused if place in held))
+    return work.result()
+
+
+def _consumed(record: ConsumerRecord[bytes | None, bytes | None]) -> ConsumedRecord:
+    return ConsumedRecord(
+        record.topic,
+        record.partition,
+        record.offset,
+        record.timestamp,
+        record.key,
+        record.value,
+        tuple((name, bytes(value)) for name, value in record.headers),
+    )
+
+
+def _next_offsets(records: list[ConsumedRecord]) -> Mapping[TopicPartition, int]:
+    offsets: dict[TopicPartition, int] = {}
+    for record in records:
+        place = TopicPartition(record.topic, record.partition)
+        offsets[place] = max(offsets.get(place, 0), record.offset + 1)
+    return offsets

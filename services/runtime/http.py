@@ -1,0 +1,65 @@
+"""Serves an ASGI application until the process is asked to stop, then lets what is open finish."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Generator
+from typing import Any
+
+import uvicorn
+
+from services.runtime.errors import StartRefused
+
+BACKLOG = 2048
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: the process has its own (runtime.service)."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Take the address before anything else is started; StartRefused where it is not to be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as exc:
+        listener.close()
+        raise StartRefused(f"cannot listen on {host}:{port}: {exc.strerror}.") from exc
+    listener.listen(BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
+async def serve(app: Any, listener: socket.socket, stopping: asyncio.Event, drain_s_max: int) -> None:
+    """Serve until `stopping` is set; then accept no more and give open exchanges `drain_s_max` seconds."""
+    config = uvicorn.Config(
+        app,
+        loop="none",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=drain_s_max,
+    )
+    server = _Server(config)
+    async with asyncio.TaskGroup() as tasks:
+        stopper = tasks.create_task(_stop_when(server, stopping))
+        await server.serve(sockets=[listener])
+        stopper.cancel()
+
+
+async def _stop_when(server: uvicorn.Server, stopping: asyncio.Event) -> None:
+    await stopping.wait()
+    server.should_exit = True

@@ -1,0 +1,80 @@
+"""Owns the life of a process: signals, the event loop, the last exception, the exit code."""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import cast
+
+import structlog
+import uvloop
+
+from services.runtime.errors import ServiceStopped, StartRefused
+from services.runtime.telemetry import configure_logging
+
+log = structlog.get_logger(__name__)
+
+EXIT_FAILED = 1
+EXIT_REFUSED = 2
+
+Main = Callable[[asyncio.Event], Awaitable[None]]
+"""A service's life: it returns once the event is set and its work is in order."""
+
+
+def run_service(name: str, main: Main) -> int:
+    """Run `main` until it ends or a signal asks it to; give the process's exit code."""
+    configure_logging(name)
+    try:
+        uvloop.run(_until_signalled(main))
+    except StartRefused as exc:
+        log.error("service.refused", reason=str(exc))
+        sys.stderr.write(f"tollhouse {name}: {exc}\n")
+        return EXIT_REFUSED
+    except ServiceStopped as exc:
+        log.error("service.stopped", reason=str(exc))
+        return EXIT_FAILED
+    except Exception:
+        # The one place that catches everything: it ends the process, and says why.
+        log.exception("service.failed")
+        return EXIT_FAILED
+    return 0
+
+
+async def _until_signalled(main: Main) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    try:
+        await main(stopping)
+    except BaseExceptionGroup as group:
+        raise _first_cause(group) from group
+
+
+def _first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Find the error that made the others: a refusal or a stop names it better than a group does."""
+    leaves: list[BaseException] = []
+    pending: list[BaseException] = [group]
+    while pending:
+        error = pending.pop()
+        if isinstance(error, BaseExceptionGroup):
+            pending.extend(cast("BaseExceptionGroup[BaseException]", error).exceptions)
+        else:
+            leaves.append(error)
+    named = [leaf for leaf in leaves if isinstance(leaf, StartRefused | ServiceStopped)]
+    return (named or leaves)[0]
+
+
+@contextlib.asynccontextmanager
+async def beside(*coroutines: Awaitable[None]) -> AsyncGenerator[None, None]:
+    """Run tasks beside the block and cancel them behind it; a failing task ends the block."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(_awaited(coroutine)) for coroutine in coroutines]
+        yield
+        for task in tasks:
+            task.cancel()
+
+
+async def _awaited(coroutine: Awaitable[None]) -> None:
+    await coroutine

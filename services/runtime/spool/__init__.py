@@ -1,0 +1,1 @@
+"""What an edge has seen and Kafka has not acknowledged yet, on local disk."""

@@ -1,0 +1,54 @@
+"""Decides how a process speaks to its operator: one JSON line per event on standard error, nothing else."""
+
+import logging
+import sys
+
+import msgspec
+import structlog
+
+_ENCODER = msgspec.json.Encoder(enc_hook=str)
+
+
+def configure_logging(service: str) -> None:
+    """Send every log line of this process, libraries' warnings included, to standard error as JSON."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(serializer=_serialized),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(service=service)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_LibraryLines(service))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    # aiokafka says at every rebalance what the consumer loop says itself, and retries at WARNING.
+    logging.getLogger("aiokafka").setLevel(logging.ERROR)
+
+
+class _LibraryLines(logging.Formatter):
+    """Puts what a library logs into the shape of our own lines."""
+
+    def __init__(self, service: str) -> None:
+        super().__init__()
+        self._service = service
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "event": "library.logged",
+            "service": self._service,
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return _ENCODER.encode(line).decode()
+
+
+def _serialized(event: object, **_: object) -> str:
+    return _ENCODER.encode(event).decode()
