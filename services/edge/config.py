@@ -1,7 +1,6 @@
 """The `edge` section: where the edge listens, whom it lets in, and where it sends them."""
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -44,7 +43,7 @@ class UpstreamConfig(msgspec.Struct, frozen=True, kw_only=True):
 class SpoolConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Where unacknowledged events wait, and how many bytes of them before new exchanges are refused."""
 
-    directory: Path = Path(".tollhouse/spool")
+    directory: str = ".tollhouse/spool"
     bytes_max: int = 1024 * MIB  # about an hour of Kafka being away at 100 exchanges a second
     fsync: bool = False
 
@@ -80,6 +79,9 @@ class EdgeConfig(msgspec.Struct, frozen=True, kw_only=True):
                 f"host: {self.host} can be reached from elsewhere and no master_key is set; "
                 "set TOLLHOUSE_MASTER_KEY, or allow_open_bind: true if that is meant"
             )
+        upstream = urlsplit(self.upstream.base_url)
+        if upstream.hostname in LOOPBACK and upstream.port == self.port and self.host in LOOPBACK:
+            yield "upstream.base_url: is this gateway's own address (is ANTHROPIC_BASE_URL set for a client?)"
 
     def __repr__(self) -> str:
         return f"EdgeConfig(host={self.host!r}, port={self.port}, ...)"
@@ -91,6 +93,7 @@ ENVIRONMENT = (
     Variable("TOLLHOUSE_MASTER_KEY", "edge.master_key"),
     Variable("LITELLM_MASTER_KEY", "edge.master_key"),
     Variable("TOLLHOUSE_SPOOL_DIRECTORY", "edge.spool.directory"),
+    Variable("TOLLHOUSE_SHUTDOWN_S_MAX", "edge.shutdown_s_max"),
     Variable("ANTHROPIC_API_KEY", "edge.upstream.api_key"),
     Variable("ANTHROPIC_AUTH_TOKEN", "edge.upstream.auth_token"),
     Variable("ANTHROPIC_API_BASE", "edge.upstream.base_url"),

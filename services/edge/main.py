@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime
+from pathlib import Path
 
 import structlog
 
@@ -32,7 +33,9 @@ FLUSH_S_MAX = 5.0
 async def run_edge(config: EdgeConfig, kafka: KafkaConfig, stopping: asyncio.Event) -> None:
     """Serve until `stopping` is set; then finish what is open, flush, and leave the rest in the spool."""
     listener = bind(config.host, config.port)
-    spool, adopted = open_spools(config.spool.directory, config.spool.bytes_max, fsync=config.spool.fsync)
+    spool, adopted = open_spools(
+        Path(config.spool.directory), config.spool.bytes_max, fsync=config.spool.fsync
+    )
     metrics.spool_bytes_max.set(spool.bytes_max)
     orphans = sum(close_orphans(each, datetime.now(UTC)) for each in (spool, *adopted))
     publisher, heartbeats = Publisher(kafka), Publisher(kafka)

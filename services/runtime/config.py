@@ -3,7 +3,7 @@
 Every fault is found before any is reported; no other module reads the environment or a file of settings.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
@@ -59,14 +59,21 @@ def read_file(path: Path | None) -> Mapped:
 
 def overlay(file: Mapped, environ: Mapping[str, str], variables: Iterable[Variable]) -> Mapped:
     """Lay the environment over the file; of two variables for one setting the first that is set wins."""
-    merged = _copied(file)
-    taken: set[str] = set()
+    given: dict[str, object] = {}
     for variable in variables:
         value = environ.get(variable.name, "")
-        if value == "" or variable.path in taken:
+        if value != "":
+            given.setdefault(variable.path, value)
+    return override(file, given)
+
+
+def override(settings: Mapped, values: Mapping[str, object]) -> Mapped:
+    """Lay values, by their dotted paths from the section's name, over settings; None leaves one as it is."""
+    merged = _copied(settings)
+    for path, value in values.items():
+        if value is None:
             continue
-        taken.add(variable.path)
-        *parents, leaf = variable.path.split(".")
+        *parents, leaf = path.split(".")
         place = merged
         for parent in parents:
             below = place.get(parent)
@@ -75,6 +82,15 @@ def overlay(file: Mapped, environ: Mapping[str, str], variables: Iterable[Variab
             place = cast("dict[str, object]", below)
         place[leaf] = value
     return merged
+
+
+def leaves(settings: Mapped, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Walk the settings that are no mappings, each with its dotted path."""
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from leaves(cast("Mapped", value), f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def decode(settings: Mapped, sections: Mapping[str, type[msgspec.Struct]]) -> dict[str, msgspec.Struct]:

@@ -82,7 +82,8 @@ rating_usages = Counter(
 rating_unpriced = Counter(
     "rating_unpriced_total",
     "Usage records that could not be priced in full, by what was missing.",
-    ("reason",),  # unknown_model, no_price_at_date, unknown_dimension, unknown_endpoint
+    # unknown_model, no_price_at_date, unknown_dimension, unknown_endpoint, unknown_modifier, no_usage
+    ("reason",),
 )
 
 # -- sink ----------------------------------------------------------------------------------------------

@@ -41,6 +41,19 @@ def run_service(name: str, main: Main) -> int:
     return 0
 
 
+def run_command(main: Main) -> int:
+    """Run what a person started at a terminal: as `run_service`, but it speaks plainly and does not log."""
+    try:
+        asyncio.run(_until_signalled(main))
+    except StartRefused as exc:
+        sys.stderr.write(f"tollhouse: {exc}\n")
+        return EXIT_REFUSED
+    except ServiceStopped as exc:
+        sys.stderr.write(f"tollhouse: {exc}\n")
+        return EXIT_FAILED
+    return 0
+
+
 async def _until_signalled(main: Main) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()

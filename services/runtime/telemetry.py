@@ -26,8 +26,8 @@ def configure_logging(service: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_LibraryLines(service))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    # aiokafka says at every rebalance what the consumer loop says itself, and retries at WARNING.
-    logging.getLogger("aiokafka").setLevel(logging.ERROR)
+    # aiokafka logs each of its own retries; publisher and consumer say once what came of them.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
 class _LibraryLines(logging.Formatter):

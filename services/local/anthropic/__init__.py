@@ -1,0 +1,1 @@
+"""A simulated Anthropic API for tests, demonstrations and benchmarks; never part of a deployment."""

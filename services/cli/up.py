@@ -1,0 +1,59 @@
+"""`tollhouse up`: what was asked for on the command line and in the configuration, as one local stack."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from services.cli import settings as settings_file
+from services.cli.outcome import done
+from services.local.plan import StackOptions
+from services.local.supervisor import run_stack
+from services.runtime.service import run_command
+
+
+@click.command()
+@click.option(
+    "--port", default=4000, show_default=True, type=click.IntRange(1, 65532), help="The edge's port."
+)
+@click.option("--kafka-port", default=9092, show_default=True, type=click.IntRange(1, 65535))
+@click.option("--clickhouse-port", default=8123, show_default=True, type=click.IntRange(1, 65535))
+@click.option(
+    "--data-dir",
+    default=Path(".tollhouse"),
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where logs, tables and the spool are kept between runs.",
+)
+@click.option("--upstream", default="", help="Address of the Anthropic API.  [default: as configured]")
+@click.option("--simulate", is_flag=True, help="Use a simulated Anthropic API on the edge's port + 3.")
+@click.pass_obj
+def up(
+    path: Path | None,
+    port: int,
+    kafka_port: int,
+    clickhouse_port: int,
+    data_dir: Path,
+    upstream: str,
+    simulate: bool,
+) -> None:
+    """Run the whole stack on this machine until Ctrl-C.
+
+    Kafka and ClickHouse are small stand-ins that keep their data in the data directory; each is left out
+    where KAFKA_BOOTSTRAP_SERVERS or CLICKHOUSE_URL says where a real one is. The rating and sink services
+    answer probes on the edge's port + 1 and + 2.
+    """
+    configured = done(lambda: settings_file.configured(path, os.environ))
+    options = StackOptions(
+        port=port,
+        kafka_port=kafka_port,
+        clickhouse_port=clickhouse_port,
+        data_dir=data_dir.absolute(),
+        kafka=configured.get("kafka.bootstrap_servers", ""),
+        clickhouse=configured.get("clickhouse.url", ""),
+        upstream=upstream or configured.get("edge.upstream.base_url", "https://api.anthropic.com"),
+        is_simulated=simulate,
+    )
+    environ = dict(os.environ) if path is None else {**os.environ, "TOLLHOUSE_CONFIG": str(path.absolute())}
+    sys.exit(run_command(lambda stopping: run_stack(options, environ, stopping, click.echo)))

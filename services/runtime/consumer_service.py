@@ -1,0 +1,45 @@
+"""Puts a consumer process together: a stage, the loop around it, and the probes beside it."""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+from litestar import Litestar
+
+from services.runtime.consumer import ConsumerConfig, ConsumerLoop
+from services.runtime.health import health_router
+from services.runtime.http import bind, serve
+from services.runtime.kafka import KafkaConfig
+from services.runtime.publisher import Publisher
+from services.runtime.records import Stage
+from services.runtime.service import beside
+
+log = structlog.get_logger(__name__)
+
+PROBES_S_MAX = 1
+
+
+async def run_consumer(
+    stage: Stage,
+    config: ConsumerConfig,
+    kafka: KafkaConfig,
+    address: tuple[str, int],
+    stopping: asyncio.Event,
+    store_is_available: Callable[[], bool] = lambda: True,
+) -> None:
+    """Run the stage until `stopping` is set; ready while the group has it and its store answers."""
+    listener = bind(*address)
+    publisher = Publisher(kafka)
+    loop = ConsumerLoop(stage, config, kafka, publisher)
+    app = Litestar(
+        [health_router(lambda: {"kafka": loop.is_ready, "store": store_is_available()})],
+        openapi_config=None,
+        logging_config=None,
+    )
+    log.info("consumer.started", stage=stage.name, group_id=config.group_id, port=address[1])
+    try:
+        async with beside(serve(app, listener, stopping, PROBES_S_MAX)):
+            await loop.run(stopping)
+    finally:
+        await publisher.close()
+    log.info("consumer.stopped", stage=stage.name)

@@ -1,0 +1,51 @@
+"""The sink's stage: events in, acknowledged rows out; what it returns for may be committed."""
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from schemas.topics import topic
+from services.runtime import metrics
+from services.runtime.records import ConsumedRecord, DeadRecord, Processed
+from services.sink.blocks import TOPICS, gather
+from services.sink.store import BlockStore
+
+log = structlog.get_logger(__name__)
+
+
+class SinkStage:
+    """Stores the records of one batch, one block per table; the same records again change nothing.
+
+    `process` takes as long as ClickHouse does, for ever if need be: the loop around it keeps its partitions.
+    """
+
+    name = "sink"
+    topics = TOPICS
+
+    def __init__(self, store: BlockStore) -> None:
+        self._store = store
+
+    async def process(self, records: Sequence[ConsumedRecord]) -> Processed:
+        """Return when every row is acknowledged; records that have none come back as dead."""
+        # Off the event loop: a full block is a second of decoding, and the group's heartbeats must not wait.
+        gathered = await asyncio.to_thread(gather, records)
+        dead = list(gathered.dead)
+        for block in gathered.blocks:
+            dead += await self._store.store(block)
+        return Processed(dead=[each for each in dead if _has_dead_letters(each)])
+
+
+def _has_dead_letters(dead: DeadRecord) -> bool:
+    """Drop, and count, what its topic keeps no dead letters for: the next heartbeat is a second away."""
+    if topic(dead.record.topic).dlq:
+        return True
+    metrics.sink_records_dropped.labels(dead.record.topic).inc()
+    log.warning(
+        "sink.record_dropped",
+        topic=dead.record.topic,
+        partition=dead.record.partition,
+        offset=dead.record.offset,
+        error_class=dead.error_class,
+    )
+    return False

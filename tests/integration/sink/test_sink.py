@@ -1,0 +1,381 @@
+"""The stage against a real engine: what analysts read, what replays change (nothing), what outages cost (nothing)."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+
+from schemas import topics
+from schemas.rated import row_version
+from services.runtime.clickhouse import ClickHouse, ClickHouseConfig
+from services.runtime.errors import ServiceStopped
+from services.runtime.records import ConsumedRecord, Processed
+from services.sink.handler import SinkStage
+from services.sink.store import BlockStore
+from tests.integration.sink.gate import Gate
+from tests.unit.sink import events
+
+WAIT_S_MAX = 10
+Probe = Callable[[SinkStage, ClickHouse], Awaitable[None]]
+
+
+def with_sink(config: ClickHouseConfig, probe: Probe) -> None:
+    async def run() -> None:
+        async with ClickHouse(config) as clickhouse:
+            await probe(SinkStage(BlockStore(clickhouse, retry_wait_ms_max=50)), clickhouse)
+
+    asyncio.run(asyncio.wait_for(run(), WAIT_S_MAX))
+
+
+def stored(config: ClickHouseConfig, *batches: Sequence[ConsumedRecord]) -> list[Processed]:
+    results: list[Processed] = []
+
+    async def probe(stage: SinkStage, clickhouse: ClickHouse) -> None:
+        for batch in batches:
+            results.append(await stage.process(batch))
+
+    with_sink(config, probe)
+    return results
+
+
+def read(config: ClickHouseConfig, sql: str) -> list[tuple[object, ...]]:
+    found: list[tuple[object, ...]] = []
+
+    async def probe(stage: SinkStage, clickhouse: ClickHouse) -> None:
+        found.extend(tuple(row) for row in await clickhouse.rows(sql))
+
+    with_sink(config, probe)
+    return found
+
+
+def read_named(config: ClickHouseConfig, view: str) -> list[dict[str, object]]:
+    names = [str(row[0]) for row in read(config, f"DESCRIBE TABLE tollhouse.{view}")]
+    rows = read(config, f"SELECT * EXCEPT ingested_at FROM tollhouse.{view}")
+    return [dict(zip([name for name in names if name != "ingested_at"], row, strict=True)) for row in rows]
+
+
+def usages(count: int, **changes: object) -> list[ConsumedRecord]:
+    return [
+        events.record_of(
+            events.rated_usage(events.usage_recorded(request_id=events.new_id(), **changes)), offset
+        )
+        for offset in range(count)
+    ]
+
+
+NAIVE_STARTED = events.STARTED_AT.replace(tzinfo=None)
+NAIVE_FINISHED = events.FINISHED_AT.replace(tzinfo=None)
+ATTRIBUTION = {
+    "virtual_key_id": "vk_1",
+    "team_id": "platform",
+    "end_user_id": "user-7",
+    "session_id": "session-9",
+    "tags": ["nightly", "eval"],
+    "metadata": {"repo": "tollhouse"},
+}
+
+
+def test_an_analyst_reads_a_usage_with_every_column_in_its_place(migrated):
+    assert stored(migrated, [events.record_of(events.rated_usage())]) == [Processed(dead=[])]
+    (row,) = read_named(migrated, "usage")
+    expected = {
+        "request_id": row["request_id"],
+        "started_at": NAIVE_STARTED,
+        "edge_id": events.EDGE_ID,
+        **ATTRIBUTION,
+        "operation": "messages",
+        "endpoint": "/v1/messages",
+        "is_stream": True,
+        "model_requested": "claude-opus-5-latest",
+        "model_served": "claude-opus-5",
+        "message_id": "msg_01",
+        "upstream_request_id": "req_011",
+        "batch_id": "msgbatch_1",
+        "batch_custom_id": "item-3",
+        "http_status": 200,
+        "outcome": "completed",
+        "error_type": "no_error",
+        "stop_reason": "end_turn",
+        "usage_status": "final",
+        "input_tokens": 1000,
+        "output_tokens": 200,
+        "cache_read_tokens": 3,
+        "cache_write_5m_tokens": 4,
+        "cache_write_1h_tokens": 5,
+        "thinking_tokens": 6,
+        "web_search_requests": 7,
+        "web_fetch_requests": 8,
+        "service_tier": "standard",
+        "speed": "fast",
+        "inference_geo": "us",
+        "usage_json": events.USAGE_JSON.decode(),
+        "cost_status": "priced",
+        "cost_usd": Decimal("0.009"),
+        "cost_lines": {"input": Decimal("0.005"), "output": Decimal("0.004")},
+        "price_book": "anthropic-2026-11",
+        "book_seq": 12,
+        "ttfb_ms": 321,
+        "duration_ms": 4444,
+        "overhead_us": 98,
+        "finished_at": NAIVE_FINISHED,
+        "exchange_seq": 41,
+        "source_id": "019aa9f0-0000-7000-8000-000000000002",
+        "source_seq": 77,
+        "key_alias": "ci",
+        "cost_lines_json": row["cost_lines_json"],
+        "unpriced_dimensions": ["web_fetch"],
+    }
+    assert row == expected
+    assert list(row) == list(expected)
+    assert str(row["request_id"]) == events.REQUEST_ID
+    assert json.loads(str(row["cost_lines_json"]))[2] == {
+        "model": "claude-haiku-4-5",
+        "dimension": "output",
+        "units": 50,
+        "unit_price_usd": "0.000005",
+        "multiplier": "1",
+        "amount_usd": "0.00025",
+    }
+
+
+def test_beginnings_endings_and_heartbeats_are_read_as_they_were_written(migrated):
+    stored(
+        migrated,
+        [
+            events.record_of(events.request_started()),
+            events.record_of(events.response_finished()),
+            events.record_of(events.heartbeat()),
+        ],
+    )
+    (began,) = read_named(migrated, "requests")
+    assert str(began.pop("request_id")) == events.REQUEST_ID
+    assert began == {
+        "started_at": NAIVE_STARTED,
+        "edge_id": events.EDGE_ID,
+        "exchange_seq": 41,
+        "key_alias": "ci",
+        **ATTRIBUTION,
+        "method": "POST",
+        "operation": "messages",
+        "endpoint": "/v1/messages",
+        "model_requested": "claude-opus-5",
+        "is_stream": True,
+        "request_bytes": 2345,
+        "client_user_agent": "anthropic-sdk",
+        "anthropic_version": "2023-06-01",
+        "anthropic_beta": "some-beta",
+    }
+    (ended,) = read_named(migrated, "responses")
+    assert str(ended.pop("request_id")) == events.REQUEST_ID
+    assert ended == {
+        "started_at": NAIVE_STARTED,
+        "finished_at": NAIVE_FINISHED,
+        "edge_id": events.EDGE_ID,
+        "exchange_seq": 41,
+        "virtual_key_id": "vk_1",
+        "operation": "messages",
+        "endpoint": "/v1/messages",
+        "outcome": "completed",
+        "http_status": 200,
+        "error_type": "no_error",
+        "stop_reason": "end_turn",
+        "upstream_request_id": "req_011",
+        "response_bytes": 6789,
+        "ttfb_ms": 321,
+        "duration_ms": 4444,
+        "overhead_us": 98,
+    }
+    assert read_named(migrated, "edges") == [
+        {
+            "edge_id": events.EDGE_ID,
+            "at": NAIVE_FINISHED,
+            "source_id": "019aa9f0-0000-7000-8000-000000000002",
+            "process_started_at": NAIVE_STARTED,
+            "exchange_seq": 41,
+            "open_exchanges": 2,
+            "spool_entries": 3,
+            "spool_bytes": 4096,
+        }
+    ]
+
+
+def test_records_that_come_again_change_no_total(migrated):
+    records = usages(50)
+    records += [events.record_of(events.request_started()), events.record_of(events.response_finished())]
+    stored(migrated, records, records[20:], list(reversed(records)))
+    assert read(migrated, "SELECT count(), sum(input_tokens), sum(cost_usd) FROM tollhouse.usage") == [
+        (50, 50_000, Decimal("0.450000000000"))
+    ]
+    assert read(
+        migrated, "SELECT (SELECT count() FROM tollhouse.requests), count() FROM tollhouse.responses"
+    ) == [(1, 1)]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0), (2, 3, 0, 1)])
+def test_the_version_that_ranks_highest_stands_in_whatever_order_they_arrive(migrated, order):
+    def version(outcome: str, book_seq: int, cost: str) -> ConsumedRecord:
+        fact = events.usage_recorded(outcome=outcome)
+        return events.record_of(
+            events.rated_usage(
+                fact,
+                book_seq=book_seq,
+                row_version=row_version(fact, book_seq),
+                cost_usd=Decimal(cost),
+            )
+        )
+
+    versions = [
+        version("orphaned", 1, "1"),
+        version("orphaned", 9, "2"),
+        version("completed", 1, "3"),
+        version("completed", 2, "4"),
+    ]
+    stored(migrated, *([versions[position]] for position in order))
+    assert read(migrated, "SELECT outcome, book_seq, cost_usd FROM tollhouse.usage") == [
+        ("completed", 2, Decimal("4"))
+    ]
+
+
+@pytest.mark.parametrize("outcomes", [("orphaned", "completed"), ("completed", "orphaned")])
+def test_an_orphans_end_never_outranks_the_real_one(migrated, outcomes):
+    stored(migrated, *([events.record_of(events.response_finished(outcome=each))] for each in outcomes))
+    assert read(migrated, "SELECT outcome FROM tollhouse.responses") == [("completed",)]
+
+
+def test_an_unknown_cost_reads_as_null_and_never_as_nothing(migrated):
+    unpriced = events.rated_usage(
+        events.usage_recorded(request_id=events.new_id()),
+        cost_status="unpriced",
+        cost_usd=Decimal(0),
+        cost_lines=(),
+    )
+    free = events.rated_usage(
+        events.usage_recorded(request_id=events.new_id()), cost_status="zero", cost_usd=Decimal(0)
+    )
+    stored(migrated, [events.record_of(each) for each in (unpriced, free, events.rated_usage())])
+    assert read(
+        migrated, "SELECT cost_status, cost_usd FROM tollhouse.usage ORDER BY cost_status, cost_usd"
+    ) == [("priced", Decimal("0.009")), ("unpriced", None), ("zero", Decimal(0))]
+    assert read(migrated, "SELECT sum(cost_usd) FROM tollhouse.usage") == [(Decimal("0.009"),)]
+
+
+def test_money_comes_back_to_the_last_place_and_sums_exactly(migrated):
+    amount = Decimal("0.000000012501")
+    records = [
+        events.record_of(
+            events.rated_usage(events.usage_recorded(request_id=events.new_id()), cost_usd=amount)
+        )
+        for _ in range(1000)
+    ]
+    stored(migrated, records)
+    assert read(migrated, "SELECT sum(cost_usd), min(cost_usd) FROM tollhouse.usage") == [
+        (amount * 1000, amount)
+    ]
+
+
+def test_a_block_may_span_more_months_than_clickhouse_would_take_by_default(migrated):
+    months = [datetime(year, month, 15, tzinfo=UTC) for year in range(2016, 2026) for month in range(1, 13)]
+    records = [record for month in months for record in usages(1, started_at=month)]
+    stored(migrated, records)
+    assert read(migrated, "SELECT count(), uniqExact(toYYYYMM(started_at)) FROM tollhouse.usage") == [
+        (120, 120)
+    ]
+
+
+def test_one_bad_row_among_many_is_set_aside_and_the_rest_is_stored(migrated):
+    records = usages(200)
+    bad = events.record_of(
+        events.rated_usage(events.usage_recorded(request_id=events.new_id(), exchange_seq=-1)), 1000
+    )
+    records.insert(137, bad)
+    records.insert(50, events.broken(topics.RATED, 1001))
+    (processed,) = stored(migrated, records)
+    assert [(dead.record.offset, dead.error_class, dead.error) for dead in processed.dead] == [
+        (1001, "Undecodable", "Input data was truncated"),
+        (1000, "RowsRefused", "ClickHouse refused it: a value does not fit its column"),
+    ]
+    assert read(migrated, "SELECT count() FROM tollhouse.usage") == [(200,)]
+
+
+def test_a_missing_table_stops_the_sink_and_says_what_to_do(empty):
+    with pytest.raises(
+        ServiceStopped, match=r"rows of usage: UNKNOWN_(DATABASE|TABLE) .*`tollhouse migrate`"
+    ):
+        stored(empty, usages(1))
+
+
+def test_an_outage_is_waited_out_and_costs_nothing(migrated):
+    async def run() -> None:
+        gate = Gate(migrated.url)
+        async with (
+            gate.url() as url,
+            ClickHouse(ClickHouseConfig(url=url)) as clickhouse,
+        ):
+            store = BlockStore(clickhouse, retry_wait_ms_max=50)
+            stage = SinkStage(store)
+            await stage.process(usages(10))
+            gate.is_open = False
+            waiting = asyncio.create_task(stage.process(usages(10)))
+            await gate.turned_away.wait()
+            assert not waiting.done()
+            gate.is_open = True
+            assert await waiting == Processed(dead=[])
+            assert store.is_available
+
+    asyncio.run(asyncio.wait_for(run(), WAIT_S_MAX))
+    assert read(migrated, "SELECT count() FROM tollhouse.usage") == [(20,)]
+
+
+def test_the_sink_may_start_before_clickhouse(migrated):
+    async def run() -> None:
+        gate = Gate(migrated.url)
+        gate.is_open = False
+        async with (
+            gate.url() as url,
+            ClickHouse(ClickHouseConfig(url=url)) as clickhouse,
+        ):
+            stage = SinkStage(BlockStore(clickhouse, retry_wait_ms_max=50))
+            waiting = asyncio.create_task(stage.process(usages(10)))
+            done, _ = await asyncio.wait({waiting}, timeout=0.2)
+            assert not done
+            gate.is_open = True
+            assert await waiting == Processed(dead=[])
+
+    asyncio.run(asyncio.wait_for(run(), WAIT_S_MAX))
+    assert read(migrated, "SELECT count() FROM tollhouse.usage") == [(10,)]
+
+
+def test_an_insert_whose_answer_was_lost_is_written_once(migrated):
+    async def run() -> None:
+        gate = Gate(migrated.url)
+        async with (
+            gate.url() as url,
+            ClickHouse(ClickHouseConfig(url=url)) as clickhouse,
+        ):
+            stage = SinkStage(BlockStore(clickhouse, retry_wait_ms_max=50))
+            await clickhouse.rows("SELECT 1")
+            gate.lose_answers = 3
+            assert await stage.process(usages(10)) == Processed(dead=[])
+            assert gate.lost.is_set()
+            assert gate.lose_answers == 0
+
+    asyncio.run(asyncio.wait_for(run(), WAIT_S_MAX))
+    parts = "SELECT count(), sum(rows) FROM system.parts WHERE database = 'tollhouse_raw' AND table = 'usage'"
+    assert read(migrated, parts) == [(1, 10)]
+
+
+def test_look_ups_through_the_view_use_the_indexes(migrated):
+    stored(migrated, usages(10))
+    for condition, index in [
+        ("virtual_key_id = 'vk_none'", "virtual_key_set"),
+        (f"request_id = '{events.REQUEST_ID}'", "request_bloom"),
+        ("upstream_request_id = 'req_none'", "upstream_bloom"),
+        ("end_user_id = 'nobody'", "end_user_bloom"),
+        ("has(tags, 'none')", "tags_bloom"),
+        ("metadata['repo'] = 'none'", "metadata_bloom"),
+    ]:
+        plan = read(migrated, f"EXPLAIN indexes = 1 SELECT count() FROM tollhouse.usage WHERE {condition}")
+        assert any(f"Name: {index}" in str(line[0]) for line in plan), f"{condition}: {plan}"

@@ -1,0 +1,84 @@
+"""How migration files are read and cut into statements."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.runtime.errors import StartRefused
+from services.runtime.tables import MIGRATIONS, read_migrations, split_statements
+
+
+@pytest.mark.parametrize(
+    ("sql", "statements"),
+    [
+        ("", ()),
+        (" ;; \n;", ()),
+        ("-- only a word; no statement\n/* nor; here */", ()),
+        ("SELECT 1", ("SELECT 1",)),
+        ("SELECT 1; SELECT 2;\n", ("SELECT 1", "SELECT 2")),
+        ("SELECT ';', 'it''s; \\'so;', \"a;b\", `c;d`; SELECT 2", None),
+        ("SELECT 1 -- first; not second\n; SELECT 2", ("SELECT 1", "SELECT 2")),
+        ("SELECT /* a;\n b */ 1; SELECT 2", ("SELECT   1", "SELECT 2")),
+        ("SELECT '-- no comment;', 5 - 3 / 2;", ("SELECT '-- no comment;', 5 - 3 / 2",)),
+        ("SELECT 'unfinished; -- text", ("SELECT 'unfinished; -- text",)),
+        ("SELECT 1 /* unfinished; comment", ("SELECT 1",)),
+    ],
+)
+def test_only_a_semicolon_that_stands_free_ends_a_statement(sql, statements):
+    if statements is None:
+        statements = ("SELECT ';', 'it''s; \\'so;', \"a;b\", `c;d`", "SELECT 2")
+    assert split_statements(sql) == statements
+
+
+PLAIN = st.text("abc 12(),=\n", min_size=1).map(lambda text: "x" + text)
+QUOTED = st.builds(
+    lambda mark, text: f"{mark}{text}{mark}",
+    st.sampled_from("'\"`"),
+    st.text("ab;- /*\n"),
+)
+COMMENT = st.one_of(
+    st.text("ab;'\"` /*").map(lambda text: f"--{text}\n"),
+    st.text("ab;'\"`- \n").map(lambda text: f"/*{text}*/"),
+)
+
+
+@given(st.lists(st.lists(st.tuples(st.one_of(PLAIN, QUOTED), st.booleans(), COMMENT), min_size=1)))
+def test_joined_statements_come_apart_where_they_were_joined(drawn):
+    bare = ["".join(piece for piece, _, _ in statement) for statement in drawn]
+    noted = [
+        "".join(comment + piece if has_comment else piece for piece, has_comment, comment in statement)
+        for statement in drawn
+    ]
+    assert split_statements(";".join(bare)) == tuple(text.strip() for text in bare)
+    found = split_statements(";".join(noted))
+    assert ["".join(text.split()) for text in found] == ["".join(text.split()) for text in bare]
+
+
+def test_the_files_of_the_package_count_from_one_and_say_why_they_are():
+    migrations = read_migrations(MIGRATIONS)
+    assert [migration.number for migration in migrations] == list(range(1, len(migrations) + 1))
+    for migration in migrations:
+        assert MIGRATIONS.joinpath(migration.name).read_text().startswith("-- ")
+
+
+def test_every_statement_of_the_package_may_be_run_again():
+    for migration in read_migrations(MIGRATIONS):
+        for statement in migration.statements:
+            assert "IF NOT EXISTS" in statement, f"{migration.name}: {statement[:60]}"
+
+
+def test_line_ends_do_not_change_a_files_hash(tmp_path: Path):
+    for folder, text in (("unix", b"-- why\nSELECT 1;\n"), ("windows", b"-- why\r\nSELECT 1;\r\n")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "0001_one.sql").write_bytes(text)
+    assert read_migrations(tmp_path / "unix") == read_migrations(tmp_path / "windows")
+
+
+@pytest.mark.parametrize("names", [["0002_two.sql"], ["0001_a.sql", "0001_b.sql"], ["0001-a.sql"]])
+def test_a_gap_a_double_number_or_an_odd_name_is_refused(tmp_path: Path, names):
+    for name in names:
+        (tmp_path / name).write_text("SELECT 1")
+    with pytest.raises(StartRefused, match=r"should be number 000[12]: NNNN_name\.sql\.$"):
+        read_migrations(tmp_path)

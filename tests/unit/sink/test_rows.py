@@ -1,0 +1,183 @@
+"""What each event becomes in its table, value by value, and what has no row."""
+
+import uuid
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+
+import msgspec
+import pytest
+
+from services.sink import rows
+from tests.unit.sink import events
+
+ATTRIBUTION = {
+    "virtual_key_id": "vk_1",
+    "key_alias": "ci",
+    "team_id": "platform",
+    "end_user_id": "user-7",
+    "session_id": "session-9",
+    "tags": ("nightly", "eval"),
+    "metadata": {"repo": "tollhouse"},
+}
+
+
+def named(table: rows.Table, row: rows.Row) -> dict[str, object]:
+    return dict(zip(table.names, row, strict=True))
+
+
+def test_a_rated_usage_becomes_one_whole_row():
+    assert named(rows.USAGE, rows.usage_row(events.rated_usage())) == {
+        "request_id": uuid.UUID(events.REQUEST_ID).int,
+        "started_at": events.STARTED_MS,
+        "row_version": 4294967308,
+        "finished_at": events.FINISHED_MS,
+        "edge_id": events.EDGE_ID,
+        "exchange_seq": 41,
+        "source_id": "019aa9f0-0000-7000-8000-000000000002",
+        "source_seq": 77,
+        **ATTRIBUTION,
+        "operation": "messages",
+        "endpoint": "/v1/messages",
+        "is_stream": True,
+        "model_requested": "claude-opus-5-latest",
+        "model_served": "claude-opus-5",
+        "message_id": "msg_01",
+        "upstream_request_id": "req_011",
+        "batch_id": "msgbatch_1",
+        "batch_custom_id": "item-3",
+        "http_status": 200,
+        "outcome": "completed",
+        "error_type": "no_error",
+        "stop_reason": "end_turn",
+        "usage_status": "final",
+        "input_tokens": 1000,
+        "output_tokens": 200,
+        "cache_read_tokens": 3,
+        "cache_write_5m_tokens": 4,
+        "cache_write_1h_tokens": 5,
+        "thinking_tokens": 6,
+        "web_search_requests": 7,
+        "web_fetch_requests": 8,
+        "service_tier": "standard",
+        "speed": "fast",
+        "inference_geo": "us",
+        "usage_json": events.USAGE_JSON,
+        "cost_status": "priced",
+        "cost_usd": Decimal("0.009"),
+        "cost_lines": {"input": Decimal("0.005"), "output": Decimal("0.004")},
+        "cost_lines_json": msgspec.json.encode(events.LINES),
+        "unpriced_dimensions": ("web_fetch",),
+        "price_book": "anthropic-2026-11",
+        "book_seq": 12,
+        "ttfb_ms": 321,
+        "duration_ms": 4444,
+        "overhead_us": 98,
+    }
+
+
+def test_a_beginning_becomes_one_whole_row():
+    assert named(rows.REQUESTS, rows.request_row(events.request_started())) == {
+        "request_id": uuid.UUID(events.REQUEST_ID).int,
+        "started_at": events.STARTED_MS,
+        "edge_id": events.EDGE_ID,
+        "exchange_seq": 41,
+        **ATTRIBUTION,
+        "method": "POST",
+        "operation": "messages",
+        "endpoint": "/v1/messages",
+        "model_requested": "claude-opus-5",
+        "is_stream": True,
+        "request_bytes": 2345,
+        "client_user_agent": "anthropic-sdk",
+        "anthropic_version": "2023-06-01",
+        "anthropic_beta": "some-beta",
+    }
+
+
+def test_an_ending_becomes_one_whole_row():
+    assert named(rows.RESPONSES, rows.response_row(events.response_finished())) == {
+        "request_id": uuid.UUID(events.REQUEST_ID).int,
+        "started_at": events.STARTED_MS,
+        "row_version": 1,
+        "finished_at": events.FINISHED_MS,
+        "edge_id": events.EDGE_ID,
+        "exchange_seq": 41,
+        "virtual_key_id": "vk_1",
+        "operation": "messages",
+        "endpoint": "/v1/messages",
+        "outcome": "completed",
+        "http_status": 200,
+        "error_type": "no_error",
+        "stop_reason": "end_turn",
+        "upstream_request_id": "req_011",
+        "response_bytes": 6789,
+        "ttfb_ms": 321,
+        "duration_ms": 4444,
+        "overhead_us": 98,
+    }
+
+
+def test_the_end_of_an_orphan_ranks_below_a_real_end():
+    orphaned = named(rows.RESPONSES, rows.response_row(events.response_finished(outcome="orphaned")))
+    assert orphaned["row_version"] == 0
+
+
+def test_a_heartbeat_becomes_one_whole_row():
+    assert named(rows.EDGES, rows.edge_row(events.heartbeat())) == {
+        "edge_id": events.EDGE_ID,
+        "at": events.FINISHED_MS,
+        "source_id": "019aa9f0-0000-7000-8000-000000000002",
+        "process_started_at": events.STARTED_MS,
+        "exchange_seq": 41,
+        "open_exchanges": 2,
+        "spool_entries": 3,
+        "spool_bytes": 4096,
+    }
+
+
+def test_a_time_is_the_same_instant_in_every_zone_and_keeps_whole_milliseconds():
+    elsewhere = datetime(2026, 11, 22, 16, 0, 0, 123_999, timezone(timedelta(hours=5, minutes=30)))
+    row = named(rows.REQUESTS, rows.request_row(events.request_started(started_at=elsewhere)))
+    assert row["started_at"] == events.STARTED_MS
+
+
+def test_money_keeps_twelve_places_and_trailing_zeros_beyond_them_do_not_matter():
+    amount = Decimal("999999.999999999999000")
+    row = named(rows.USAGE, rows.usage_row(events.rated_usage(cost_usd=amount)))
+    assert row["cost_usd"] == amount
+
+
+@pytest.mark.parametrize(
+    ("event", "refusal"),
+    [
+        (events.rated_usage(events.usage_recorded(request_id="no-id")), "request_id is not a UUID"),
+        (
+            events.rated_usage(events.usage_recorded(started_at=datetime(2026, 1, 1))),  # noqa: DTZ001
+            "started_at has no time zone",
+        ),
+        (
+            events.rated_usage(events.usage_recorded(started_at=datetime(1969, 12, 31, tzinfo=UTC))),
+            "started_at is not between 1970 and 2106",
+        ),
+        (
+            events.rated_usage(events.usage_recorded(finished_at=datetime(2107, 1, 1, tzinfo=UTC))),
+            "finished_at is not between 1970 and 2106",
+        ),
+    ],
+)
+def test_what_a_column_would_bend_has_no_row(event, refusal):
+    with pytest.raises(rows.Unstorable) as caught:
+        rows.usage_row(event)
+    assert str(caught.value) == refusal
+
+
+@pytest.mark.parametrize(
+    "amount",
+    ["0.0000000000001", "1000000", "-1000000", "1e40", "NaN", "sNaN", "Infinity", "0.1" + "0" * 40 + "1"],
+)
+def test_money_that_would_be_cut_has_no_row(amount):
+    lines = (msgspec.structs.replace(events.LINES[0], amount_usd=Decimal(amount)),)
+    with pytest.raises(rows.Unstorable, match=r"^cost_usd has more digits than Decimal\(18, 12\)$"):
+        rows.usage_row(events.rated_usage(cost_usd=Decimal(amount)))
+    with pytest.raises(rows.Unstorable, match=r"^cost_lines has more digits than Decimal\(18, 12\)$"):
+        rows.usage_row(events.rated_usage(cost_lines=lines))
