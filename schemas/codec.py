@@ -73,6 +73,8 @@ def decode(struct: type[AnyEvent], value: bytes | None) -> AnyEvent:
         event = _DECODERS[struct].decode(value)
     except msgspec.MsgspecError as exc:
         raise Undecodable(str(exc)) from exc
+    except RecursionError as exc:
+        raise Undecodable("the record is nested too deeply") from exc
     assert isinstance(event, struct)
     return event
 

@@ -42,7 +42,7 @@ def read_body(body: bytes) -> tuple[BodyView, bytes]:
     """
     try:
         view = _VIEW.decode(body)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         return BodyView(), body
     user_id = _object(view.metadata).get("user_id")
     seen = BodyView(

@@ -92,7 +92,7 @@ def billed(usage: UsageRecorded) -> Billed:
     verbatim = _NOTHING
     try:
         verbatim = _VERBATIM.decode(usage.usage) or _NOTHING
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         # Not Anthropic's usage object as it is known; iterations may be among what cannot be read.
         unknown = ("usage",)
     unknown = (*unknown, *_unknown_members(verbatim))

@@ -125,7 +125,7 @@ class JsonTap:
             return Reading()
         try:
             message = _MESSAGE.decode(self._document)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, RecursionError):
             metrics.edge_tap_faults.labels("undecodable").inc()
             return Reading()
         if message.error is not None:
@@ -167,7 +167,7 @@ class SseTap:
                 self._read_event(event)
         except CannotDecode as exc:
             self._give_up(exc.reason)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, RecursionError):
             self._give_up("undecodable")
         if self._events.oversized and not self._fault:
             self._give_up("too_large")
