@@ -37,7 +37,9 @@ class Child(msgspec.Struct, frozen=True, kw_only=True):
     argv: tuple[str, ...]
     port: int
     port_option: str
-    probe: Literal["connect", "readiness"]
+    probe: Literal[
+        "connect", "/ping", "/health/readiness"
+    ]  # a connection is enough, or this path answers 200
     stop_turn: int  # those of one turn are stopped together, the lowest first
 
 
@@ -87,7 +89,7 @@ def _server(name: str, port: int, port_option: str, data_dir: Path | None) -> Ch
         argv=(sys.executable, "-m", f"services.local.{name}", "--port", str(port), *data),
         port=port,
         port_option=port_option,
-        probe="connect",
+        probe="/ping" if name == "clickhouse" else "connect",
         stop_turn=3,
     )
 
@@ -99,7 +101,7 @@ def _services(options: StackOptions) -> list[Child]:
             argv=(sys.executable, "-m", "services.cli", name),
             port=options.port + step,
             port_option="--port",
-            probe="readiness",
+            probe="/health/readiness",
             stop_turn=turn,
         )
         for name, step, turn in (

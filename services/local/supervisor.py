@@ -159,8 +159,8 @@ class _Stack:
 
 async def _is_ready(child: Child, client: httpx.AsyncClient) -> bool:
     try:
-        if child.probe == "readiness":
-            return (await client.get(f"http://{HOST}:{child.port}/health/readiness")).status_code == 200
+        if child.probe != "connect":
+            return (await client.get(f"http://{HOST}:{child.port}{child.probe}")).status_code == 200
         _, writer = await asyncio.open_connection(HOST, child.port)
         writer.close()
         return True

@@ -28,6 +28,8 @@ BATCH_BYTES_MAX = 512 * 1024
 # Keys whose hash is remembered; an exchange publishes two records under one request id.
 KEY_HASHES_MAX = 4096
 STOP_S_MAX = 5.0
+# Above aiokafka's own time-outs, which do not cover every wait of a broker that is away.
+PUBLISH_S_MAX = 60.0
 
 log = structlog.get_logger(__name__)
 
@@ -51,10 +53,11 @@ class Publisher:
         if not records:
             return
         try:
-            async with self._connecting:
-                producer = await self._connected()
-            waiting = await _send(producer, records)
-            await asyncio.gather(*waiting)
+            async with asyncio.timeout(PUBLISH_S_MAX):
+                async with self._connecting:
+                    producer = await self._connected()
+                waiting = await _send(producer, records)
+                await asyncio.gather(*waiting)
         except (KafkaError, OSError, TimeoutError, AssertionError) as exc:
             metrics.publisher_failures.inc()
             await self.close()
@@ -70,6 +73,9 @@ class Publisher:
             await asyncio.wait_for(producer.stop(), STOP_S_MAX)
         except (KafkaError, OSError, TimeoutError) as exc:
             log.warning("publisher.close_failed", error=type(exc).__name__)
+            # A sender that is left alone would deliver later, behind what its successor has delivered.
+            await producer._sender.close()  # pyright: ignore[reportPrivateUsage] - stop() has no other end
+            await producer.client.close()
 
     async def _connected(self) -> AIOKafkaProducer:
         if self._producer is None:

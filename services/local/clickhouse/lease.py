@@ -93,7 +93,7 @@ def own_settings(mark: str) -> dict[str, str]:
 
 
 def insert(handle: Handle, head: str, input_format: str, data: bytes) -> Written:
-    """Write data in an input format; nothing of it is written if it cannot be read."""
+    """Write data in an input format; a block that cannot be read is not written in part."""
     inserter = handle.send_insert(head, input_format)
     try:
         inserter.append(data)

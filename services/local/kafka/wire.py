@@ -233,7 +233,7 @@ def _collect_codecs() -> dict[tuple[int, int], type[RequestStruct]]:
     for module in modules:
         for found in vars(module).values():
             if isinstance(found, type) and issubclass(found, RequestStruct) and found is not RequestStruct:
-                codec = cast("type[RequestStruct]", found)
+                codec: type[RequestStruct] = found
                 codecs.setdefault((codec.API_KEY, codec.API_VERSION), codec)
     return codecs
 
