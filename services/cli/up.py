@@ -8,7 +8,7 @@ import click
 
 from services.cli import settings as settings_file
 from services.cli.outcome import done
-from services.local.plan import StackOptions
+from services.local.plan import StackOptions, plan
 from services.local.supervisor import run_stack
 from services.runtime.service import run_command
 
@@ -56,4 +56,6 @@ def up(
         is_simulated=simulate,
     )
     environ = dict(os.environ) if path is None else {**os.environ, "TOLLHOUSE_CONFIG": str(path.absolute())}
-    sys.exit(run_command(lambda stopping: run_stack(options, environ, stopping, click.echo)))
+    layout = plan(options)
+    done(lambda: settings_file.load(path, {**environ, **layout.environ}, {}))
+    sys.exit(run_command(lambda stopping: run_stack(layout, environ, stopping, click.echo)))

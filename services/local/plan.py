@@ -46,6 +46,7 @@ class Child(msgspec.Struct, frozen=True, kw_only=True):
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """The whole stack: the servers first, then the services that need them."""
 
+    data_dir: Path
     servers: tuple[Child, ...]
     services: tuple[Child, ...]
     environ: Mapping[str, str]
@@ -61,6 +62,7 @@ def plan(options: StackOptions) -> Plan:
     simulated_port = options.port + SIMULATED_PORT_STEP
     upstream = f"http://{HOST}:{simulated_port}" if options.is_simulated else options.upstream
     return Plan(
+        data_dir=options.data_dir,
         servers=tuple(_servers(options, simulated_port)),
         services=tuple(_services(options)),
         environ=_environ(options, kafka, clickhouse, upstream),

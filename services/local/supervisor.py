@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 
-from services.local.plan import HOST, Child, Plan, StackOptions, plan
+from services.local.plan import HOST, Child, Plan
 from services.runtime.clickhouse import ClickHouseConfig
 from services.runtime.errors import ServiceStopped, StartRefused
 from services.runtime.kafka import KafkaConfig
@@ -29,25 +29,22 @@ LINUX_PR_SET_PDEATHSIG = 1
 Say = Callable[[str], None]
 
 
-async def run_stack(
-    options: StackOptions, environ: Mapping[str, str], stopping: asyncio.Event, say: Say
-) -> None:
+async def run_stack(layout: Plan, environ: Mapping[str, str], stopping: asyncio.Event, say: Say) -> None:
     """Run the stack until `stopping` is set; StartRefused if it cannot begin, ServiceStopped if one ends."""
-    layout = plan(options)
-    lock = _locked(options.data_dir)
+    lock = _locked(layout.data_dir)
     try:
         _check_extra(layout)
         _check_ports((*layout.servers, *layout.services))
-        await _Stack(layout, options.data_dir, {**environ, **layout.environ}, say).run(stopping)
+        await _Stack(layout, environ, say).run(stopping)
     finally:
         os.close(lock)
 
 
 class _Stack:
-    def __init__(self, layout: Plan, data_dir: Path, environ: Mapping[str, str], say: Say) -> None:
+    def __init__(self, layout: Plan, environ: Mapping[str, str], say: Say) -> None:
         self._plan = layout
-        self._logs = data_dir / "logs"
-        self._environ = environ
+        self._logs = layout.data_dir / "logs"
+        self._environ = {**environ, **layout.environ}
         self._say = say
         self._running: dict[str, tuple[Child, asyncio.subprocess.Process]] = {}
 
