@@ -92,14 +92,14 @@ def test_a_data_directory_in_use_is_one_sentence(simulated_stack):
 
 def test_a_configuration_with_faults_names_all_of_them(tmp_path):
     settings = tmp_path / "tollhouse.yaml"
-    settings.write_text("edge: {prot: 1, port: none}\nsinc: {}\n")
+    settings.write_text("edge: {prot: 1, body_bytes_max: many}\nsinc: {}\n")
     code, said, error = refused("--data-dir", tmp_path / "data", TOLLHOUSE_CONFIG=str(settings))
     assert (code, said) == (2, "")
     assert [line.strip() for line in error.splitlines()] == [
         "tollhouse: the configuration has faults:",
         "- sinc: unknown section",
         "- edge.prot: unknown setting",
-        "- edge.port: Expected `int`, got `str`",
+        "- edge.body_bytes_max: Expected `int`, got `str`",
     ]
 
 
