@@ -6,7 +6,7 @@ STAMP := $(VENV)/.ready
 DATA ?= .tollhouse
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test check schemas lock clean
+.PHONY: help setup demo run test check kafka kafka-stop schemas lock clean
 
 help: ## List every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,7 +35,13 @@ check: setup ## ruff, pyright (strict), import-linter
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-schemas: setup ## Write the JSON Schemas anew from the event types
+kafka: setup ## Fetch Apache Kafka and run one node on 127.0.0.1:9092 (build/kafka)
+	$(BIN)/python deploy/kafka/node.py start
+
+kafka-stop: setup ## Stop that node
+	$(BIN)/python deploy/kafka/node.py stop
+
+schemas: setup ## Write JSON Schemas and AsyncAPI anew from the event types
 	$(BIN)/python -m schemas.generate
 
 lock: ## Resolve the dependencies anew into requirements.lock (hashes, no index address)

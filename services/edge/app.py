@@ -7,7 +7,8 @@ from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
 import structlog
-from litestar import Litestar, asgi
+from litestar import Litestar, Request, Response, asgi
+from litestar.exceptions import HTTPException
 from litestar.types import Receive as LitestarReceive
 from litestar.types import Scope as LitestarScope
 from litestar.types import Send as LitestarSend
@@ -23,7 +24,17 @@ from services.edge.headers import RawHeaders, first, gateway_credential, headers
 from services.edge.identity import Caller, identify, read_credentials
 from services.edge.passage import Passage
 from services.edge.recorder import CannotRecord, Recorder
-from services.edge.refusals import BODY_TOO_LARGE, CREDENTIAL_FAULTS, SPOOL_FULL, TARGET_FAULTS, Refusal
+from services.edge.refusals import (
+    BODY_TOO_LARGE,
+    CREDENTIAL_FAULTS,
+    FAILED,
+    SPOOL_FULL,
+    TARGET_FAULTS,
+    UNKNOWN_ROUTE,
+    Refusal,
+    body_of,
+    headers_of,
+)
 from services.edge.targets import Target, target_of
 from services.edge.transport import WholeBody
 from services.runtime import metrics
@@ -171,7 +182,31 @@ def create_app(gateway: Gateway, readiness: Readiness) -> Litestar:
     async def bare(scope: LitestarScope, receive: LitestarReceive, send: LitestarSend) -> None:
         await gateway(cast("Mapping[str, Any]", scope), cast("Receive", receive), cast("Send", send))
 
-    return Litestar([prefixed, bare, health_router(readiness)], openapi_config=None, logging_config=None)
+    return Litestar(
+        [prefixed, bare, health_router(readiness)],
+        exception_handlers={HTTPException: _not_served, Exception: _failed},
+        openapi_config=None,
+        logging_config=None,
+    )
+
+
+def _not_served(_: Request[Any, Any, Any], exc: HTTPException) -> Response[bytes]:
+    """Answer what is no route of ours as Anthropic would: a client may have a wrong base URL."""
+    return _response(UNKNOWN_ROUTE if exc.status_code < 500 else FAILED)
+
+
+def _failed(request: Request[Any, Any, Any], exc: Exception) -> Response[bytes]:
+    """Answer where the gateway itself has a fault; the traceback goes to the log, not to the client."""
+    log.error("request.failed", path=request.url.path, exc_info=exc)
+    return _response(FAILED)
+
+
+def _response(refusal: Refusal) -> Response[bytes]:
+    metrics.edge_refusals.labels(refusal.reason).inc()
+    request_id = new_request_id(time.time_ns() // 1_000_000)
+    body = body_of(refusal, request_id)
+    headers = {name.decode(): value.decode() for name, value in headers_of(refusal, request_id, len(body))}
+    return Response(body, status_code=refusal.status, headers=headers, media_type="application/json")
 
 
 def _is_read_first(target: Target, headers: RawHeaders, bytes_max: int) -> bool:

@@ -40,6 +40,7 @@ TARGET_LEAVES_BASE = Refusal(
 BODY_TOO_LARGE = Refusal(
     "body_too_large", 413, "request_too_large", "Request exceeds the maximum size that the gateway accepts."
 )
+FAILED = Refusal("failed", 500, "api_error", "The gateway failed to handle this request.", True)
 SPOOL_FULL = Refusal(
     "spool_full", 503, "api_error", "The gateway cannot record this request now; try again shortly.", True
 )
