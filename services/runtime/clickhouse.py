@@ -81,7 +81,7 @@ ERROR_CHARS_MAX = 300  # of a network error's text: the address and the reason, 
 INSERT_SETTINGS: Mapping[str, str | int] = {
     "async_insert": 0,  # 1 by default since 26: the answer must mean that the part is written
     "wait_end_of_query": 1,  # errors come as a status, not behind a 200
-    "insert_deduplicate": 1,  # with the token: a block that landed unanswered is not written twice
+    "insert_deduplicate": 1,  # by the token; since 26 a default that goes by another name
     "deduplicate_blocks_in_dependent_materialized_views": 1,  # should an operator hang a view on the table
     "max_partitions_per_insert_block": 0,  # a replay may span years; blocks are limited by their rows
 }

@@ -1,14 +1,15 @@
 """Turns an event into the row of its table, exactly or not at all; holds no I/O.
 
-What a column would silently bend (a time without a zone, a dollar's thirteenth place, an id that is no
-UUID) is refused here. What ClickHouse's native format itself refuses (a negative count) is left to it:
-such rows are found by halving their block.
+What a column would bend or could not hold (a time without a zone, a dollar's thirteenth place, an id that
+is no UUID, a count below 0) is refused here: found later, it would cost its block many inserts.
 """
 
 import uuid
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
-from typing import NamedTuple
+from operator import itemgetter
+from typing import NamedTuple, cast
 
 import msgspec
 
@@ -25,6 +26,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 # toStartOfHour, which sorts the tables, counts seconds in 32 bits.
 TIME_MS_MAX = 2**32 * 1000 - 1
+# What ClickHouse itself counts with, signed or not.
+COUNT_MAX = 2**63 - 1
+STATUS_MAX = 2**16 - 1
 # Decimal(18, 12): six digits before the point, twelve behind it.
 MONEY_STEP_USD = Decimal("1e-12")
 MONEY_USD_MAX = Decimal(10) ** 6
@@ -176,11 +180,21 @@ EDGES = Table(
 )
 
 
+def _counts_of(table: Table) -> Callable[[Sequence[object]], tuple[object, ...]]:
+    """Pick the counts out of a row; every table has several."""
+    return itemgetter(*(place for place, kind in enumerate(table.types) if kind == "UInt64"))
+
+
+_COUNTS: Mapping[str, Callable[[Sequence[object]], tuple[object, ...]]] = {
+    table.name: _counts_of(table) for table in (USAGE, REQUESTS, RESPONSES, EDGES)
+}
+
+
 def usage_row(event: RatedUsage) -> Row:
     """Give the row of a rated usage: the fact and its cost at one price book."""
     fact = event.usage
     tokens = fact.tokens
-    return (
+    row = (
         _uuid("request_id", fact.request_id),
         _time_ms("started_at", fact.started_at),
         event.row_version,
@@ -199,7 +213,7 @@ def usage_row(event: RatedUsage) -> Row:
         fact.upstream_request_id,
         fact.batch_id,
         fact.batch_custom_id,
-        fact.http_status,
+        _status(fact.http_status),
         fact.outcome,
         fact.error_type,
         fact.stop_reason,
@@ -227,11 +241,12 @@ def usage_row(event: RatedUsage) -> Row:
         fact.duration_ms,
         fact.overhead_us,
     )
+    return _with_counts_checked(USAGE, row)
 
 
 def request_row(event: RequestStarted) -> Row:
     """Give the row of an exchange's beginning."""
-    return (
+    row = (
         _uuid("request_id", event.request_id),
         _time_ms("started_at", event.started_at),
         event.edge_id,
@@ -247,11 +262,12 @@ def request_row(event: RequestStarted) -> Row:
         event.anthropic_version,
         event.anthropic_beta,
     )
+    return _with_counts_checked(REQUESTS, row)
 
 
 def response_row(event: ResponseFinished) -> Row:
     """Give the row of an exchange's end; an orphan's end ranks below every other."""
-    return (
+    row = (
         _uuid("request_id", event.request_id),
         _time_ms("started_at", event.started_at),
         0 if event.outcome == "orphaned" else 1,
@@ -262,7 +278,7 @@ def response_row(event: ResponseFinished) -> Row:
         event.operation,
         event.endpoint,
         event.outcome,
-        event.http_status,
+        _status(event.http_status),
         event.error_type,
         event.stop_reason,
         event.upstream_request_id,
@@ -271,11 +287,12 @@ def response_row(event: ResponseFinished) -> Row:
         event.duration_ms,
         event.overhead_us,
     )
+    return _with_counts_checked(RESPONSES, row)
 
 
 def edge_row(event: Heartbeat) -> Row:
     """Give the row of a heartbeat."""
-    return (
+    row = (
         event.edge_id,
         _time_ms("at", event.at),
         event.source_id,
@@ -285,6 +302,22 @@ def edge_row(event: Heartbeat) -> Row:
         event.spool_entries,
         event.spool_bytes,
     )
+    return _with_counts_checked(EDGES, row)
+
+
+def _with_counts_checked(table: Table, row: Row) -> Row:
+    counts = cast("tuple[int, ...]", _COUNTS[table.name](row))
+    if min(counts) < 0 or max(counts) > COUNT_MAX:
+        names = _COUNTS[table.name](table.names)
+        bad = next(name for name, count in zip(names, counts, strict=True) if not 0 <= count <= COUNT_MAX)
+        raise Unstorable(f"{bad} is below 0 or beyond 63 bits")
+    return row
+
+
+def _status(status: int) -> int:
+    if not 0 <= status <= STATUS_MAX:
+        raise Unstorable("http_status is not between 0 and 65535")
+    return status
 
 
 def _attribution(who: Attribution) -> Row:

@@ -4,6 +4,7 @@ import asyncio
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from services.runtime.clickhouse import ClickHouse, ClickHouseConfig
 from services.runtime.tables import migrate_tables
 
+START_S_MAX = 30
 STOP_S_MAX = 10
 
 
@@ -25,16 +27,20 @@ def clickhouse_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     )
     assert process.stdout is not None
     said: list[str] = []
+    overdue = threading.Timer(START_S_MAX, process.kill)
+    overdue.start()
     try:
         for line in process.stdout:
             said.append(line)
-            port = re.search(r"started\b.*\bport\W+(\d+)", line)
-            if port is not None:
+            port = re.search(r"\bport\W+(\d+)", line)
+            if "local_clickhouse.started" in line and port is not None:
+                overdue.cancel()
                 yield f"http://127.0.0.1:{port[1]}"
                 break
         else:
             pytest.fail("the local ClickHouse did not start: " + "".join(said))
     finally:
+        overdue.cancel()
         process.terminate()
         process.wait(STOP_S_MAX)
         process.stdout.close()

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 
 class Gate:
-    """Passes bytes both ways; `is_open` and `lose_answers` say what becomes of the next connection's bytes."""
+    """Passes bytes both ways; `is_open` and `lose_answers` say what becomes of the next bytes."""
 
     def __init__(self, url: str) -> None:
         address = urlsplit(url)
@@ -30,6 +30,8 @@ class Gate:
             if self.is_open:
                 up_reader, up_writer = await asyncio.open_connection(self._host, self._port)
                 await asyncio.gather(self._up(reader, up_writer), self._down(up_reader, writer))
+            else:
+                self.turned_away.set()
         writer.close()
 
     async def _up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""Migrations against a real engine: first time, again, interrupted, twice at once, and every contradiction."""
+"""Migrations against a real engine: once, again, interrupted, twice at once, and every contradiction."""
 
 import asyncio
 import shutil
@@ -75,10 +75,8 @@ def test_a_new_migration_is_applied_behind_the_old_ones(empty, source: Path):
         asyncio.run(check_tables(empty, source))
     assert [each.name for each in asyncio.run(migrate_tables(empty, source))] == ["0002_two.sql"]
     asyncio.run(check_tables(empty, source))
-    assert query(empty, "SELECT name FROM system.columns WHERE table = 'one' ORDER BY name") == [
-        ("a",),
-        ("b",),
-    ]
+    names = query(empty, "SELECT name FROM system.columns WHERE database = 'tollhouse_raw' AND table = 'one'")
+    assert names == [("a",), ("b",)]
 
 
 def test_a_database_without_tables_is_told_apart_from_one_that_is_away(empty):

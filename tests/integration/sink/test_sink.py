@@ -1,24 +1,30 @@
-"""The stage against a real engine: what analysts read, what replays change (nothing), what outages cost (nothing)."""
+"""The stage against a real engine: what analysts read, and what replays and outages cost: nothing."""
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
-from schemas import topics
+import services.sink
 from schemas.rated import row_version
 from services.runtime.clickhouse import ClickHouse, ClickHouseConfig
 from services.runtime.errors import ServiceStopped
-from services.runtime.records import ConsumedRecord, Processed
+from services.runtime.records import ConsumedRecord, DeadRecord, Processed
+from services.sink.blocks import gather
 from services.sink.handler import SinkStage
+from services.sink.rows import USAGE
 from services.sink.store import BlockStore
 from tests.integration.sink.gate import Gate
 from tests.unit.sink import events
 
 WAIT_S_MAX = 10
+PARTS = "SELECT count(), sum(rows) FROM system.parts WHERE database = 'tollhouse_raw' AND table = 'usage'"
+README = Path(services.sink.__file__).with_name("README.md")
 Probe = Callable[[SinkStage, ClickHouse], Awaitable[None]]
 
 
@@ -51,6 +57,13 @@ def read(config: ClickHouseConfig, sql: str) -> list[tuple[object, ...]]:
     return found
 
 
+def ordered(config: ClickHouseConfig, sql: str) -> None:
+    async def probe(stage: SinkStage, clickhouse: ClickHouse) -> None:
+        await clickhouse.command(sql)
+
+    with_sink(config, probe)
+
+
 def read_named(config: ClickHouseConfig, view: str) -> list[dict[str, object]]:
     names = [str(row[0]) for row in read(config, f"DESCRIBE TABLE tollhouse.{view}")]
     rows = read(config, f"SELECT * EXCEPT ingested_at FROM tollhouse.{view}")
@@ -68,6 +81,9 @@ def usages(count: int, **changes: object) -> list[ConsumedRecord]:
 
 NAIVE_STARTED = events.STARTED_AT.replace(tzinfo=None)
 NAIVE_FINISHED = events.FINISHED_AT.replace(tzinfo=None)
+# Tables with a TTL hold no rows of a date that the calendar will leave behind.
+STARTED_NOW = datetime.now(UTC).replace(microsecond=123_000)
+FINISHED_NOW = STARTED_NOW + timedelta(milliseconds=4444)
 ATTRIBUTION = {
     "virtual_key_id": "vk_1",
     "team_id": "platform",
@@ -145,15 +161,15 @@ def test_beginnings_endings_and_heartbeats_are_read_as_they_were_written(migrate
     stored(
         migrated,
         [
-            events.record_of(events.request_started()),
-            events.record_of(events.response_finished()),
-            events.record_of(events.heartbeat()),
+            events.record_of(events.request_started(started_at=STARTED_NOW)),
+            events.record_of(events.response_finished(started_at=STARTED_NOW, finished_at=FINISHED_NOW)),
+            events.record_of(events.heartbeat(at=FINISHED_NOW, process_started_at=STARTED_NOW)),
         ],
     )
     (began,) = read_named(migrated, "requests")
     assert str(began.pop("request_id")) == events.REQUEST_ID
     assert began == {
-        "started_at": NAIVE_STARTED,
+        "started_at": STARTED_NOW.replace(tzinfo=None),
         "edge_id": events.EDGE_ID,
         "exchange_seq": 41,
         "key_alias": "ci",
@@ -171,8 +187,8 @@ def test_beginnings_endings_and_heartbeats_are_read_as_they_were_written(migrate
     (ended,) = read_named(migrated, "responses")
     assert str(ended.pop("request_id")) == events.REQUEST_ID
     assert ended == {
-        "started_at": NAIVE_STARTED,
-        "finished_at": NAIVE_FINISHED,
+        "started_at": STARTED_NOW.replace(tzinfo=None),
+        "finished_at": FINISHED_NOW.replace(tzinfo=None),
         "edge_id": events.EDGE_ID,
         "exchange_seq": 41,
         "virtual_key_id": "vk_1",
@@ -191,9 +207,9 @@ def test_beginnings_endings_and_heartbeats_are_read_as_they_were_written(migrate
     assert read_named(migrated, "edges") == [
         {
             "edge_id": events.EDGE_ID,
-            "at": NAIVE_FINISHED,
+            "at": FINISHED_NOW.replace(tzinfo=None),
             "source_id": "019aa9f0-0000-7000-8000-000000000002",
-            "process_started_at": NAIVE_STARTED,
+            "process_started_at": STARTED_NOW.replace(tzinfo=None),
             "exchange_seq": 41,
             "open_exchanges": 2,
             "spool_entries": 3,
@@ -204,7 +220,10 @@ def test_beginnings_endings_and_heartbeats_are_read_as_they_were_written(migrate
 
 def test_records_that_come_again_change_no_total(migrated):
     records = usages(50)
-    records += [events.record_of(events.request_started()), events.record_of(events.response_finished())]
+    records += [
+        events.record_of(events.request_started(started_at=STARTED_NOW)),
+        events.record_of(events.response_finished(started_at=STARTED_NOW)),
+    ]
     stored(migrated, records, records[20:], list(reversed(records)))
     assert read(migrated, "SELECT count(), sum(input_tokens), sum(cost_usd) FROM tollhouse.usage") == [
         (50, 50_000, Decimal("0.450000000000"))
@@ -241,7 +260,8 @@ def test_the_version_that_ranks_highest_stands_in_whatever_order_they_arrive(mig
 
 @pytest.mark.parametrize("outcomes", [("orphaned", "completed"), ("completed", "orphaned")])
 def test_an_orphans_end_never_outranks_the_real_one(migrated, outcomes):
-    stored(migrated, *([events.record_of(events.response_finished(outcome=each))] for each in outcomes))
+    endings = [events.response_finished(outcome=outcome, started_at=STARTED_NOW) for outcome in outcomes]
+    stored(migrated, *([events.record_of(ending)] for ending in endings))
     assert read(migrated, "SELECT outcome FROM tollhouse.responses") == [("completed",)]
 
 
@@ -285,19 +305,35 @@ def test_a_block_may_span_more_months_than_clickhouse_would_take_by_default(migr
     ]
 
 
-def test_one_bad_row_among_many_is_set_aside_and_the_rest_is_stored(migrated):
+def test_a_refused_row_is_found_among_many_and_the_rest_is_stored(migrated):
     records = usages(200)
-    bad = events.record_of(
-        events.rated_usage(events.usage_recorded(request_id=events.new_id(), exchange_seq=-1)), 1000
-    )
-    records.insert(137, bad)
-    records.insert(50, events.broken(topics.RATED, 1001))
-    (processed,) = stored(migrated, records)
-    assert [(dead.record.offset, dead.error_class, dead.error) for dead in processed.dead] == [
-        (1001, "Undecodable", "Input data was truncated"),
-        (1000, "RowsRefused", "ClickHouse refused it: a value does not fit its column"),
+    (block,) = gather(records).blocks
+    place = USAGE.names.index("exchange_seq")
+    columns = [list(column) for column in block.columns]
+    columns[place][137] = -1  # no event can bring this about: rows refuse it before
+    block = block._replace(columns=columns)
+
+    async def run() -> list[DeadRecord]:
+        async with ClickHouse(migrated) as clickhouse:
+            return await BlockStore(clickhouse, retry_wait_ms_max=50).store(block)
+
+    assert asyncio.run(asyncio.wait_for(run(), WAIT_S_MAX)) == [
+        DeadRecord(records[137], "RowsRefused", "ClickHouse refused it: a value does not fit its column")
     ]
-    assert read(migrated, "SELECT count() FROM tollhouse.usage") == [(200,)]
+    assert read(migrated, "SELECT count() FROM tollhouse.usage") == [(199,)]
+
+
+@pytest.mark.xfail(strict=False, reason="the local ClickHouse answers 200 to an insert whose write failed")
+def test_a_row_that_breaks_an_operators_constraint_is_set_aside(migrated):
+    ordered(migrated, "ALTER TABLE tollhouse_raw.usage ADD CONSTRAINT odd CHECK exchange_seq != 666")
+    bad = events.record_of(
+        events.rated_usage(events.usage_recorded(request_id=events.new_id(), exchange_seq=666)), 1000
+    )
+    (processed,) = stored(migrated, [*usages(20), bad, *usages(20)])
+    assert processed.dead == [
+        DeadRecord(bad, "RowsRefused", "ClickHouse refused it: VIOLATED_CONSTRAINT (code 469)")
+    ]
+    assert read(migrated, "SELECT count() FROM tollhouse.usage") == [(40,)]
 
 
 def test_a_missing_table_stops_the_sink_and_says_what_to_do(empty):
@@ -339,8 +375,8 @@ def test_the_sink_may_start_before_clickhouse(migrated):
         ):
             stage = SinkStage(BlockStore(clickhouse, retry_wait_ms_max=50))
             waiting = asyncio.create_task(stage.process(usages(10)))
-            done, _ = await asyncio.wait({waiting}, timeout=0.2)
-            assert not done
+            await gate.turned_away.wait()
+            assert not waiting.done()
             gate.is_open = True
             assert await waiting == Processed(dead=[])
 
@@ -363,8 +399,43 @@ def test_an_insert_whose_answer_was_lost_is_written_once(migrated):
             assert gate.lose_answers == 0
 
     asyncio.run(asyncio.wait_for(run(), WAIT_S_MAX))
-    parts = "SELECT count(), sum(rows) FROM system.parts WHERE database = 'tollhouse_raw' AND table = 'usage'"
-    assert read(migrated, parts) == [(1, 10)]
+    assert read(migrated, PARTS) == [(1, 10)]
+
+
+def test_a_block_of_another_batch_is_never_taken_for_a_repetition(migrated):
+    """ClickHouse must not fold by content: what an operator took out has to be writable again."""
+    records = usages(10)
+    stored(migrated, records, records)
+    written = "min_block_number = max_block_number"  # as they were inserted, merged since or not
+    assert read(migrated, f"{PARTS} AND {written}") == [(2, 20)]
+    assert read(migrated, "SELECT count() FROM tollhouse.usage") == [(10,)]
+
+
+def test_every_question_of_the_readme_is_answered(migrated):
+    now = datetime.now(UTC)
+    stored(
+        migrated,
+        [
+            events.record_of(events.rated_usage(events.usage_recorded(started_at=now, exchange_seq=1))),
+            events.record_of(events.heartbeat(at=now, exchange_seq=5, open_exchanges=1)),
+        ],
+    )
+    questions = re.findall(r"```sql\n(.*?)```", README.read_text(), re.DOTALL)
+    answers = [read(migrated, question) for question in questions]
+    answers[2].sort()  # two tags that cost the same
+    assert answers == [
+        [(now.date(), "platform", 1, 200, Decimal("0.009"))],
+        [
+            ("claude-opus-5", "input", Decimal("0.005")),
+            ("claude-opus-5", "output", Decimal("0.004")),
+        ],
+        [
+            ("eval", Decimal("0.009"), 3 / 1012),
+            ("nightly", Decimal("0.009"), 3 / 1012),
+        ],
+        [],
+        [(events.EDGE_ID, 5, 1, 1, 3)],
+    ]
 
 
 def test_look_ups_through_the_view_use_the_indexes(migrated):

@@ -163,12 +163,34 @@ def test_money_keeps_twelve_places_and_trailing_zeros_beyond_them_do_not_matter(
             events.rated_usage(events.usage_recorded(finished_at=datetime(2107, 1, 1, tzinfo=UTC))),
             "finished_at is not between 1970 and 2106",
         ),
+        (
+            events.rated_usage(events.usage_recorded(exchange_seq=-1)),
+            "exchange_seq is below 0 or beyond 63 bits",
+        ),
+        (events.rated_usage(book_seq=2**63), "book_seq is below 0 or beyond 63 bits"),
+        (
+            events.rated_usage(events.usage_recorded(http_status=65_536)),
+            "http_status is not between 0 and 65535",
+        ),
     ],
 )
 def test_what_a_column_would_bend_has_no_row(event, refusal):
     with pytest.raises(rows.Unstorable) as caught:
         rows.usage_row(event)
     assert str(caught.value) == refusal
+
+
+@pytest.mark.parametrize(
+    ("row_of", "event", "column"),
+    [
+        (rows.request_row, events.request_started(request_bytes=-1), "request_bytes"),
+        (rows.response_row, events.response_finished(overhead_us=-1), "overhead_us"),
+        (rows.edge_row, events.heartbeat(spool_bytes=-1), "spool_bytes"),
+    ],
+)
+def test_no_table_takes_a_count_below_nothing(row_of, event, column):
+    with pytest.raises(rows.Unstorable, match=f"^{column} is below 0"):
+        row_of(event)
 
 
 @pytest.mark.parametrize(
