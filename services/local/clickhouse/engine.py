@@ -99,10 +99,10 @@ class Engine:
 def _run(job: Job, lease: Lease) -> Answer:
     started_ns = time.monotonic_ns()
     if isinstance(job.statement, Insert):
-        written = insert(lease.handle, job.statement.head, job.statement.format, job.statement.data)
+        written = insert(lease.handle, job.statement)
         summary = Summary(
-            written_rows=written.rows_written,
-            written_bytes=written.bytes_written,
+            written_rows=written.rows_written(),
+            written_bytes=written.bytes_written(),
             elapsed_ns=time.monotonic_ns() - started_ns,
         )
         return Answer(format=None, head=b"", rest=None, summary=summary)

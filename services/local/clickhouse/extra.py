@@ -52,29 +52,6 @@ class Stream(Protocol):
         ...
 
 
-class Written(Protocol):
-    """What a finished insert wrote, materialised views included."""
-
-    rows_written: int
-    bytes_written: int
-
-
-class Inserter(Protocol):
-    """An insert that takes its data in pieces and writes when it is finished."""
-
-    def append(self, data: bytes) -> None:
-        """Add bytes in the insert's input format."""
-        ...
-
-    def finish(self) -> Written:
-        """Write what was added."""
-        ...
-
-    def cancel(self) -> None:
-        """Give the insert up."""
-        ...
-
-
 class Handle(Protocol):
     """One connection to the engine: its own current database, settings and temporary tables."""
 
@@ -84,10 +61,6 @@ class Handle(Protocol):
 
     def send_query(self, query: str | bytes, format: str, params: Mapping[str, str] | None = None) -> Stream:
         """Start a SELECT whose result is fetched block by block."""
-        ...
-
-    def send_insert(self, query: str, format: str) -> Inserter:
-        """Start an INSERT; the statement carries neither FORMAT nor data."""
         ...
 
     def close(self) -> None:

@@ -1,17 +1,23 @@
 """Makes an engine handle ready for one job (database, settings, tables) and leaves it as it was found."""
 
 import json
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import structlog
 
 from services.local.clickhouse.errors import engine_failure
-from services.local.clickhouse.extra import Handle, Written
+from services.local.clickhouse.extra import Handle, Result
 from services.local.clickhouse.job import HELD_RESULT_BYTES_MAX, ExternalTable, Job
 from services.local.clickhouse.sessions import Session
 from services.local.clickhouse.statements import Insert, Query
 
 log = structlog.get_logger()
+
+# Memory where there is such a place, so that a block is not written to disk twice.
+_SHARED_MEMORY = Path("/dev/shm")
+_SPILL = _SHARED_MEMORY if _SHARED_MEMORY.is_dir() else None
 
 
 class Lease:
@@ -66,7 +72,10 @@ class Lease:
         self._run(f"CREATE TEMPORARY TABLE {name} ({table.structure})")
         if self._session is not None:
             self._undo.append(f"DROP TEMPORARY TABLE IF EXISTS {name}")
-        insert(self.handle, f"INSERT INTO {name}", table.format, table.data)
+        insert(
+            self.handle,
+            Insert(head=f"INSERT INTO {name}", format=table.format, data=table.data),
+        )
 
     def _base_settings(self, session: Session, wanted: dict[str, str]) -> dict[str, str]:
         """Know a session's settings without the job's; asked once each, for it takes a millisecond."""
@@ -92,15 +101,17 @@ def own_settings(mark: str) -> dict[str, str]:
     return {"implicit_select": "0", "log_comment": mark}
 
 
-def insert(handle: Handle, head: str, input_format: str, data: bytes) -> Written:
-    """Write data in an input format; a block that cannot be read is not written in part."""
-    inserter = handle.send_insert(head, input_format)
-    try:
-        inserter.append(data)
-        return inserter.finish()
-    except BaseException:
-        inserter.cancel()
-        raise
+def insert(handle: Handle, statement: Insert) -> Result:
+    """Write data in an input format; returns when it is written, raises where any of it could not be.
+
+    It goes through a file: the engine's way of taking data in pieces tells of bytes that it cannot read,
+    but not of blocks that it cannot write.
+    """
+    with tempfile.NamedTemporaryFile(dir=_SPILL, prefix="tollhouse-insert-") as file:
+        file.write(statement.data)
+        file.flush()
+        source = f"FROM INFILE {quoted(file.name)} {statement.settings}"
+        return handle.query(f"{statement.head} {source} FORMAT {statement.format}", "Null")
 
 
 def quoted(text: str) -> str:

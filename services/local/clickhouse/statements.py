@@ -5,7 +5,7 @@ It reads tokens and never changes a statement; whether the SQL is right is for t
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.local.clickhouse.errors import ErrorCode, refused
 
@@ -33,11 +33,12 @@ SELECT_WORDS = frozenset({"SELECT", "WITH", "FROM", "("})
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Insert:
-    """An INSERT that brings its data along: the statement before FORMAT, the format, the data."""
+    """An INSERT that brings its data along: what stands before SETTINGS, SETTINGS, the format, the data."""
 
     head: str
     format: str
     data: bytes
+    settings: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,7 +60,7 @@ def read_statement(query: bytes, body: bytes) -> Insert | Query:
     if query:
         insert = _read_insert(query)
         if insert is not None and not insert.data:
-            return Insert(head=insert.head, format=insert.format, data=body)
+            return replace(insert, data=body)
     sql = query + b"\n" + body if query and body else query or body
     insert = _read_insert(sql)
     return insert if insert is not None else _read_query(sql)
@@ -109,21 +110,30 @@ def _read_insert(sql: bytes) -> Insert | None:
     first = next(tokens, None)
     if first is None or first.text != "INSERT":
         return None
+    settings_start: int | None = None
     for token in tokens:
         if token.text in ("SELECT", "VALUES", "WITH", "FROM"):
             return None
+        if token.text == "SETTINGS" and settings_start is None:
+            settings_start = token.start
         if token.text == "FORMAT":
             name = next(tokens, None)
             if name is None or name.kind != "word":
                 return None
             data_start = DATA_START.match(sql, name.end)
+            head_end = token.start if settings_start is None else settings_start
             return Insert(
                 # A line end stays: it may be what ends a comment.
-                head=sql[: token.start].decode("utf-8", "surrogateescape").rstrip(" \t"),
+                head=_text(sql[:head_end]),
+                settings=_text(sql[head_end : token.start]),
                 format=sql[name.start : name.end].decode("ascii"),
                 data=sql[data_start.end() if data_start else name.end :],
             )
     return None
+
+
+def _text(sql: bytes) -> str:
+    return sql.decode("utf-8", "surrogateescape").rstrip(" \t")
 
 
 def _read_query(sql: bytes) -> Query:

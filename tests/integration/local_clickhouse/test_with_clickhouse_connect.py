@@ -97,6 +97,22 @@ def test_an_insert_is_repeated_without_effect_under_its_token(client, table):
     assert client.command("SELECT count() FROM usage") == 4
 
 
+def test_an_insert_that_breaks_a_constraint_fails_and_leaves_nothing(client, table):
+    client.command(f"ALTER TABLE {table} ADD CONSTRAINT odd CHECK id != 666")
+    with pytest.raises(DatabaseError) as caught:
+        client.insert(table, [[1, 666]], column_names=["id"], column_oriented=True)
+    assert (caught.value.code, caught.value.name) == (469, "VIOLATED_CONSTRAINT")
+    assert rows_of(client) == []
+
+
+def test_an_insert_into_too_many_partitions_fails_and_leaves_nothing(client):
+    client.command("CREATE TABLE wide (id UInt64) ENGINE = MergeTree ORDER BY id PARTITION BY id")
+    with pytest.raises(DatabaseError) as caught:
+        client.insert("wide", [list(range(200))], column_names=["id"], column_oriented=True)
+    assert caught.value.code == 252
+    assert client.query("SELECT count() FROM wide").result_rows == [(0,)]
+
+
 def test_an_insert_that_cannot_be_read_to_its_end_leaves_nothing(client, table):
     with pytest.raises(DatabaseError) as error:
         client.raw_insert(table, ["id"], b"1\n2\nthree\n", fmt="CSV")

@@ -323,7 +323,6 @@ def test_a_refused_row_is_found_among_many_and_the_rest_is_stored(migrated):
     assert read(migrated, "SELECT count() FROM tollhouse.usage") == [(199,)]
 
 
-@pytest.mark.xfail(strict=False, reason="the local ClickHouse answers 200 to an insert whose write failed")
 def test_a_row_that_breaks_an_operators_constraint_is_set_aside(migrated):
     ordered(migrated, "ALTER TABLE tollhouse_raw.usage ADD CONSTRAINT odd CHECK exchange_seq != 666")
     bad = events.record_of(

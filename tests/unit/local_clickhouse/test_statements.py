@@ -16,12 +16,6 @@ from services.local.clickhouse.statements import STATEMENT_BYTES_MAX, Insert, Qu
         (b"INSERT INTO t (a, `b c`) FORMAT CSV\r\n1,2\n", "INSERT INTO t (a, `b c`)", "CSV", b"1,2\n"),
         (b"INSERT INTO t FORMAT TSV;\n\n1", "INSERT INTO t", "TSV", b"\n1"),
         (
-            b"INSERT INTO t SETTINGS insert_deduplication_token = 'FORMAT x' FORMAT Native\n\x00",
-            "INSERT INTO t SETTINGS insert_deduplication_token = 'FORMAT x'",
-            "Native",
-            b"\x00",
-        ),
-        (
             b"/* A */ INSERT INTO t -- FORMAT\n FORMAT Arrow\nA",
             "/* A */ INSERT INTO t -- FORMAT\n",
             "Arrow",
@@ -40,6 +34,14 @@ from services.local.clickhouse.statements import STATEMENT_BYTES_MAX, Insert, Qu
 )
 def test_an_insert_is_split_into_statement_format_and_data(sql, head, input_format, data):
     assert read_statement(b"", sql) == Insert(head=head, format=input_format, data=data)
+
+
+def test_the_settings_of_an_insert_are_told_apart_from_what_stands_before_them():
+    sql = b"INSERT INTO t SETTINGS insert_deduplication_token = 'FORMAT x' FORMAT Native\n\x00"
+    settings = "SETTINGS insert_deduplication_token = 'FORMAT x'"
+    assert read_statement(b"", sql) == Insert(
+        head="INSERT INTO t", settings=settings, format="Native", data=b"\x00"
+    )
 
 
 @pytest.mark.parametrize(
