@@ -1,6 +1,5 @@
 """Decides what the simulated model says to a request, and what tokens that takes; holds no I/O, no clock."""
 
-from collections.abc import Iterator
 from functools import lru_cache
 
 import msgspec
@@ -53,8 +52,8 @@ class _Plan(msgspec.Struct, frozen=True, kw_only=True):
     thinking_tokens: int | None
     searches: tuple[Block, ...] | None
     text_tokens: int
+    sequence: str | None  # the stop sequence that the text runs into
     tool: ToolUseBlock | None
-    sequence: str | None
 
 
 class _Budget:
@@ -214,24 +213,21 @@ def _search_tokens(query: Block) -> int:
 
 def _say(plan: _Plan, budget: _Budget, blocks: list[ContentBlock]) -> str | None:
     """Append the text and name the stop sequence that ended it."""
-    if plan.text_tokens == 0 or budget.overdrawn:
-        return None
-    granted = budget.take(plan.text_tokens)
+    granted = 0 if budget.overdrawn else budget.take(plan.text_tokens)
     if granted == 0:
         return None
     text = _cached_text(granted)
     reached = plan.sequence if granted == plan.text_tokens else None
     if reached is not None:
         text = text[: text.index(reached)]
-    citations = None
-    if plan.searches and any(isinstance(block, WebSearchToolResultBlock) for block in blocks):
-        page = _found(1)[0]
-        citations = (
-            WebSearchCitation(cited_text=SENTENCE, url=page.url, title=page.title, encrypted_index=ENCRYPTED),
-        )
     if text:
-        blocks.append(TextBlock(text=text, citations=citations))
+        blocks.append(TextBlock(text=text, citations=(_citation(),) if plan.searches else None))
     return reached
+
+
+def _citation() -> WebSearchCitation:
+    page = _found(1)[0]
+    return WebSearchCitation(cited_text=SENTENCE, url=page.url, title=page.title, encrypted_index=ENCRYPTED)
 
 
 def _until_stopped(text_tokens: int, sequences: list[str] | tuple[()]) -> tuple[int, str | None]:
@@ -243,7 +239,8 @@ def _until_stopped(text_tokens: int, sequences: list[str] | tuple[()]) -> tuple[
     if not hits:
         return text_tokens, None
     start, sequence = min(hits)
-    return len(text[: start + len(sequence)].rstrip(" ").split(" ")), sequence
+    # A blank belongs to the token after it, so a sequence that ends in one reaches into that token.
+    return len(text[: start + len(sequence)].split(" ")), sequence
 
 
 def _asked_tool(request: MessagesRequest, number: int) -> ToolUseBlock | None:
@@ -273,7 +270,10 @@ def _last_said(request: MessagesRequest) -> str:
 
 
 def _use(tool: Block, number: int) -> ToolUseBlock:
-    schema = msgspec.convert(tool["input_schema"], _Schema)
+    try:
+        schema = msgspec.convert(tool["input_schema"], _Schema)
+    except msgspec.ValidationError as exc:
+        raise ApiFault(400, "tools: input_schema does not match the expected shape.") from exc
     given = {name: _value_of(schema.properties.get(name)) for name in schema.required}
     return ToolUseBlock(id=f"toolu_01{number:022d}", name=str(tool.get("name")), input=given)
 
@@ -300,10 +300,4 @@ def _tool_tokens(tool: ToolUseBlock) -> int:
 
 
 def _tool_of_family(request: MessagesRequest, family: str) -> Block | None:
-    return next(_tools_of_family(request, family), None)
-
-
-def _tools_of_family(request: MessagesRequest, family: str) -> Iterator[Block]:
-    for tool in request.tools or ():
-        if str(tool.get("type", "")).startswith(family):
-            yield tool
+    return next((tool for tool in request.tools or () if str(tool.get("type", "")).startswith(family)), None)

@@ -3,6 +3,7 @@
 from typing import Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from services.runtime.errors import TollhouseError
 
@@ -56,7 +57,7 @@ class ApiFault(TollhouseError):
 
 
 class _ErrorDetail(msgspec.Struct, frozen=True, kw_only=True):
-    details: None = None
+    details: UnsetType | None = UNSET
     type: ErrorType
     message: str
 
@@ -71,8 +72,14 @@ _encoder = msgspec.json.Encoder()
 
 
 def error_body(fault: ApiFault, request_id: str) -> bytes:
-    """Write the body of an error, the same for a whole response and for the data of an SSE `error` event."""
+    """Write the body of an error response."""
     detail = _ErrorDetail(type=fault.error_type, message=fault.message)
+    return _encoder.encode(_ErrorEnvelope(error=detail, request_id=request_id))
+
+
+def error_event_data(fault: ApiFault, request_id: str) -> bytes:
+    """Write the data of an SSE `error` event, which the real API gives a null `details`."""
+    detail = _ErrorDetail(details=None, type=fault.error_type, message=fault.message)
     return _encoder.encode(_ErrorEnvelope(error=detail, request_id=request_id))
 
 

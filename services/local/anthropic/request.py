@@ -75,7 +75,7 @@ def read_count_request(body: bytes) -> MessagesRequest:
         request = _decoder.decode(body)
     except msgspec.ValidationError as exc:
         raise ApiFault(400, _as_the_api_says(str(exc))) from exc
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise ApiFault(400, f"The request body is not valid JSON: {exc}") from exc
     if not request.messages:
         raise ApiFault(400, "messages: at least one message is required")

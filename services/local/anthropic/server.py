@@ -1,6 +1,8 @@
 """Runs the simulated API on a socket, in the caller's event loop or in its own thread; decides no reply."""
 
 import asyncio
+import errno
+import os
 import socket
 import threading
 from collections import deque
@@ -100,7 +102,10 @@ def listen(host: str, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=CONNECTIONS_WAITING_MAX)
     except (OSError, OverflowError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
+        # create_server writes the address into the system's words; the sentence has it already.
+        number = exc.errno if isinstance(exc, OSError) else None
+        named = number is not None and number in errno.errorcode
+        reason = os.strerror(number or 0) if named else str(exc).rstrip(".")
         raise StartRefused(f"The simulated Anthropic API cannot listen on {host}:{port}: {reason}.") from exc
 
 

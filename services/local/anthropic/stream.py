@@ -14,7 +14,7 @@ from services.local.anthropic.content import (
     ThinkingBlock,
     ToolUseBlock,
 )
-from services.local.anthropic.errors import ApiFault, error_body
+from services.local.anthropic.errors import ApiFault, error_event_data
 from services.local.anthropic.message import SimulatedMessage
 from services.local.anthropic.request import Block
 
@@ -57,7 +57,7 @@ def stream_events(simulated: SimulatedMessage, style: StreamStyle, number: int) 
 
 def error_event(fault: ApiFault, request_id: str) -> bytes:
     """Write the event that ends a stream which failed after its start."""
-    return b"event: error\ndata: " + error_body(fault, request_id) + b"\n\n"
+    return b"event: error\ndata: " + error_event_data(fault, request_id) + b"\n\n"
 
 
 def _unfinished_events(simulated: SimulatedMessage, style: StreamStyle) -> Iterator[bytes]:

@@ -20,6 +20,7 @@ ADVISOR_PROMPT_TOKENS = 500  # what the advisor reads beside the conversation
 ADVISOR_OUTPUT_TOKENS = 30
 ADVISOR_MODEL = "claude-opus-5-5"  # where the request's advisor tool names none
 FALLBACK_MODEL = "claude-sonnet-5-5"  # where no `model-served` names one
+SERVER_TOOL_FAMILIES = ("web_search_", "web_fetch_", "code_execution_", "advisor_")
 
 
 class CacheCreation(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,6 +90,7 @@ def final_usage(
 ) -> Usage:
     """Derive what a whole message reports."""
     searches = said.web_searches
+    offered = _offers_server_tool(request)
     usage = replace(
         start,
         input_tokens=start.input_tokens + SEARCH_RESULT_TOKENS * (searches or 0),
@@ -96,7 +98,7 @@ def final_usage(
         output_tokens_details=UNSET
         if said.thinking_tokens is None
         else ThinkingDetails(thinking_tokens=said.thinking_tokens),
-        server_tool_use=UNSET if searches is None else ServerToolUse(web_search_requests=searches),
+        server_tool_use=ServerToolUse(web_search_requests=searches or 0) if offered else UNSET,
     )
     if directives.iterations is None:
         return usage
@@ -192,6 +194,10 @@ def _with_advisor(usage: Usage, request: MessagesRequest) -> Usage:
         cache_read_input_tokens=first.cache_read_input_tokens + second.cache_read_input_tokens,
         iterations=(first, advisor, second),
     )
+
+
+def _offers_server_tool(request: MessagesRequest) -> bool:
+    return any(str(tool.get("type", "")).startswith(SERVER_TOOL_FAMILIES) for tool in request.tools or ())
 
 
 def _advisor_model(request: MessagesRequest) -> str:
