@@ -47,7 +47,8 @@ class Segment:
     def load(self, verify: bool) -> Iterator[tuple[BatchHeader, int]]:
         """Index the file, giving each batch's header and position; cut off a torn tail.
 
-        `verify` also checks the checksums: needed for the last segment, the only one a crash can harm.
+        `verify` also checks checksums and that no offset is missing: needed for the last segment, the only
+        one that a crash can harm and that compaction never thins out.
         """
         descriptor = self._files.descriptor(self.path)
         file_bytes = os.fstat(descriptor).st_size
@@ -124,10 +125,13 @@ class Segment:
                 return
             if position + header.size_bytes > len(view) or header.base_offset < self.next_offset:
                 return
-            if verify and not is_whole(view, header, position):
+            if verify and not self._is_sound(view, header, position):
                 return
             self._index(header)
             yield header, position
+
+    def _is_sound(self, view: memoryview, header: BatchHeader, position: int) -> bool:
+        return header.base_offset == self.next_offset and is_whole(view, header, position)
 
     def _index(self, header: BatchHeader) -> None:
         if not self._positions or self.size_bytes >= self._positions[-1] + INDEX_INTERVAL_BYTES:

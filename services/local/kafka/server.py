@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import os
 import threading
 import time
 from typing import Generic, TypeVar
@@ -60,7 +61,8 @@ class KafkaServer:
             self._server = await asyncio.start_server(self._connected, host, port, limit=_READ_BUFFER_BYTES)
         except OSError as exc:
             self.broker.close()
-            raise StartRefused(f"The port {port} on {host} cannot be listened on: {exc.strerror}.") from exc
+            reason = os.strerror(exc.errno) if exc.errno else str(exc)
+            raise StartRefused(f"The port {port} on {host} cannot be listened on: {reason}.") from exc
         self._address = (host, self._server.sockets[0].getsockname()[1])
         self.broker.advertise(*self._address)
         self._maintenance = asyncio.create_task(self._maintain())
