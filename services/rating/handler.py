@@ -37,8 +37,7 @@ class RatingStage:
         for record in records:
             try:
                 verdict = judge(codec.decode(UsageRecorded, record.value), self._book)
-            except (codec.Undecodable, ImplausibleUsage, RecursionError) as exc:
-                # RecursionError: brackets nested too deep to read, which would stop every consumer in turn.
+            except (codec.Undecodable, ImplausibleUsage) as exc:
                 dead.append(DeadRecord(record, type(exc).__name__, str(exc)))
                 continue
             _count(verdict)
