@@ -34,6 +34,7 @@ check: setup ## ruff, pyright (strict), import-linter
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+	$(BIN)/python -m schemas.generate --check
 
 kafka: setup ## Fetch Apache Kafka and run one node on 127.0.0.1:9092 (build/kafka)
 	$(BIN)/python deploy/kafka/node.py start

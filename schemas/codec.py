@@ -39,10 +39,15 @@ _TYPES = {kind: f"tollhouse.{kind}.v{version}".encode() for kind, version in VER
 _DATASCHEMAS = {
     kind: f"urn:tollhouse:schema:{kind}:v{version}".encode() for kind, version in VERSIONS.items()
 }
+# The one message of msgspec that quotes what stood in the record: a word that is not in a closed set.
+_QUOTING = "Invalid enum value"
 _ENCODER = msgspec.json.Encoder()
 _DECODERS: Mapping[type[msgspec.Struct], msgspec.json.Decoder[msgspec.Struct]] = {
     struct: msgspec.json.Decoder(struct) for struct in STRUCTS.values()
 }
+
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are not the JSON asked for; the last two are no errors of its own."""
 
 Headers = tuple[tuple[str, bytes], ...]
 """The headers of a Kafka record, in order."""
@@ -72,7 +77,9 @@ def decode(struct: type[AnyEvent], value: bytes | None) -> AnyEvent:
     try:
         event = _DECODERS[struct].decode(value)
     except msgspec.MsgspecError as exc:
-        raise Undecodable(str(exc)) from exc
+        raise Undecodable(_without_value(str(exc))) from exc
+    except UnicodeDecodeError as exc:
+        raise Undecodable("the record is not UTF-8") from exc
     except RecursionError as exc:
         raise Undecodable("the record is nested too deeply") from exc
     assert isinstance(event, struct)
@@ -108,6 +115,12 @@ def key(event: Event) -> bytes | None:
     if isinstance(event, Heartbeat):
         return event.edge_id.encode()
     return event.key
+
+
+def _without_value(message: str) -> str:
+    if not message.startswith(_QUOTING):
+        return message
+    return f"{_QUOTING} - at {message.rpartition(' - at ')[2]}"
 
 
 def _envelope(event: Event) -> Envelope:

@@ -10,6 +10,8 @@ from typing import NamedTuple, cast
 
 import msgspec
 
+from schemas.codec import UNREADABLE
+
 METADATA_KEY = "litellm_metadata"
 
 
@@ -42,7 +44,7 @@ def read_body(body: bytes) -> tuple[BodyView, bytes]:
     """
     try:
         view = _VIEW.decode(body)
-    except (msgspec.MsgspecError, RecursionError):
+    except UNREADABLE:
         return BodyView(), body
     user_id = _object(view.metadata).get("user_id")
     seen = BodyView(

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
+from schemas.codec import UNREADABLE
 from schemas.usage import UsageRecorded
 from services.rating.errors import ImplausibleUsage
 
@@ -92,7 +93,7 @@ def billed(usage: UsageRecorded) -> Billed:
     verbatim = _NOTHING
     try:
         verbatim = _VERBATIM.decode(usage.usage) or _NOTHING
-    except (msgspec.MsgspecError, RecursionError):
+    except UNREADABLE:
         # Not Anthropic's usage object as it is known; iterations may be among what cannot be read.
         unknown = ("usage",)
     unknown = (*unknown, *_unknown_members(verbatim))

@@ -6,9 +6,10 @@ from typing import Protocol
 import msgspec
 import structlog
 
+from schemas.codec import UNREADABLE
 from schemas.exchange import Operation
 from services.edge.tap.codings import CannotDecode, Decoder, decoder_for
-from services.edge.tap.reading import Reading, Usage, overwritten, reading_of
+from services.edge.tap.reading import Reading, Usage, overwritten, reading_of, text
 from services.edge.tap.sse import Event, EventSplitter
 from services.runtime import metrics
 
@@ -125,16 +126,16 @@ class JsonTap:
             return Reading()
         try:
             message = _MESSAGE.decode(self._document)
-        except (msgspec.MsgspecError, RecursionError):
+        except UNREADABLE:
             metrics.edge_tap_faults.labels("undecodable").inc()
             return Reading()
         if message.error is not None:
-            return Reading(error_type=message.error.type)
+            return Reading(error_type=text(message.error.type))
         return msgspec.structs.replace(
             reading_of(message.usage or {}, "final"),
-            model_served=message.model,
-            message_id=message.id,
-            stop_reason=message.stop_reason or "",
+            model_served=text(message.model),
+            message_id=text(message.id),
+            stop_reason=text(message.stop_reason),
         )
 
 
@@ -167,7 +168,7 @@ class SseTap:
                 self._read_event(event)
         except CannotDecode as exc:
             self._give_up(exc.reason)
-        except (msgspec.MsgspecError, RecursionError):
+        except UNREADABLE:
             self._give_up("undecodable")
         if self._events.oversized and not self._fault:
             self._give_up("too_large")
@@ -176,10 +177,10 @@ class SseTap:
         """Give the usage of message_start as partial, or that of the last message_delta as final."""
         return msgspec.structs.replace(
             reading_of(self._usage, "final" if self._has_final_usage else "partial"),
-            model_served=self._start.model,
-            message_id=self._start.id,
-            stop_reason=self._stop_reason,
-            error_type=self._error_type,
+            model_served=text(self._start.model),
+            message_id=text(self._start.id),
+            stop_reason=text(self._stop_reason),
+            error_type=text(self._error_type),
         )
 
     def _read_event(self, event: Event) -> None:
