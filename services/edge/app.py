@@ -217,8 +217,8 @@ def _is_read_first(target: Target, headers: RawHeaders, bytes_max: int) -> bool:
     if target.operation in ("messages", "count_tokens"):
         return True
     length = first(headers, b"content-length")
+    has_body = length not in ("", "0") or bool(first(headers, b"transfer-encoding"))
     is_short = length.isdigit() and int(length) <= bytes_max
-    has_body = is_short or bool(first(headers, b"transfer-encoding"))
     return not has_body or (is_short and first(headers, b"content-type").startswith("application/json"))
 
 

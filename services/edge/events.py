@@ -15,7 +15,7 @@ from schemas.usage import UsageRecorded
 from services.edge.tap.reading import Reading
 from services.runtime.records import OutgoingRecord
 
-# A client's own words about itself, on the event.
+# What a client says of itself, or upstream of the exchange, in a header that goes on an event.
 HEADER_CHARS_MAX = 512
 
 
@@ -102,7 +102,7 @@ def closing(exchange: Exchange, reading: Reading, ending: Ending, place: Place) 
         http_status=ending.http_status,
         error_type=reading.error_type or ending.error_type,
         stop_reason=reading.stop_reason,
-        upstream_request_id=ending.upstream_request_id,
+        upstream_request_id=ending.upstream_request_id[:HEADER_CHARS_MAX],
         response_bytes=ending.response_bytes,
         ttfb_ms=ending.ttfb_ms,
         duration_ms=ending.duration_ms,
@@ -133,7 +133,7 @@ def _usage_record(exchange: Exchange, reading: Reading, ending: Ending, place: P
         model_requested=exchange.model_requested,
         model_served=reading.model_served,
         message_id=reading.message_id,
-        upstream_request_id=ending.upstream_request_id,
+        upstream_request_id=ending.upstream_request_id[:HEADER_CHARS_MAX],
         error_type=reading.error_type or ending.error_type,
         stop_reason=reading.stop_reason,
         tokens=reading.tokens,
@@ -149,6 +149,7 @@ def _usage_record(exchange: Exchange, reading: Reading, ending: Ending, place: P
 
 
 def _record(topic: str, event: Event, at: datetime, traceparent: str) -> OutgoingRecord:
+    trace = traceparent if len(traceparent) <= HEADER_CHARS_MAX else ""  # half of one would lead nowhere
     return OutgoingRecord(
-        topic, codec.key(event), codec.encode(event), codec.headers(event, at.isoformat(), traceparent)
+        topic, codec.key(event), codec.encode(event), codec.headers(event, at.isoformat(), trace)
     )

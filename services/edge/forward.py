@@ -89,6 +89,7 @@ class _Answer:
         self._send = send
         self._is_begun = False
         self._is_plain_sse = False
+        self._is_within_line = False
 
     async def relay(self, response: httpx.Response, client: ClientWatch | None) -> None:
         """Send head and body as they came, and close the exchange before the bytes that complete it."""
@@ -105,6 +106,7 @@ class _Answer:
                 if passage.passes(chunk) and not passage.is_closed:
                     passage.ended(client is not None and client.is_gone)
                 await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+                self._is_within_line = not chunk.endswith((b"\n", b"\r"))
             if passage.is_cut_short and not passage.is_closed:
                 raise httpx.RemoteProtocolError("the answer ended before it was complete")
             passage.ended(client is not None and client.is_gone)
@@ -130,7 +132,9 @@ class _Answer:
         passage.failed(refusal.error_type)
         passage.close(outcome)
         if self._is_plain_sse:
-            last = sse_error(refusal, passage.exchange.request_id)
+            # Half a line is ended, not its event: "event: error" renames it, so that SDKs raise what it says.
+            line_end = b"\n" if self._is_within_line else b""
+            last = line_end + sse_error(refusal, passage.exchange.request_id)
             await self._send({"type": "http.response.body", "body": last, "more_body": False})
         # Anything else is left unfinished: the server closes the connection, as upstream did.
 
@@ -156,7 +160,8 @@ def _told_and_booked(error: Exception) -> tuple[Refusal, Outcome]:
 
 
 def _is_plain_sse(response: httpx.Response) -> bool:
-    """Say whether an event can be written behind what was sent: a stream of events without a coding."""
+    """Say whether an event can be written behind what was sent: events without a coding or a length."""
     content_type = response.headers.get("content-type", "")
     coding = response.headers.get("content-encoding", "identity")
-    return content_type.startswith("text/event-stream") and coding == "identity"
+    is_open = coding == "identity" and "content-length" not in response.headers
+    return content_type.startswith("text/event-stream") and is_open

@@ -34,11 +34,6 @@ class Credentials(NamedTuple):
         """The one that is for the gateway: x-litellm-api-key, else Authorization, else x-api-key."""
         return self.litellm_api_key or self.bearer or self.api_key
 
-    @property
-    def upstream(self) -> str:
-        """The one that Anthropic would read."""
-        return self.bearer or self.api_key
-
 
 def read_credentials(headers: RawHeaders) -> Credentials:
     """Find the credentials among the headers; a scheme other than Bearer is none."""
@@ -64,7 +59,7 @@ def identify(
     if master_key:
         if not credentials.gateway:
             return "no_credential"
-        if not hmac.compare_digest(credentials.gateway.encode(), master_key.encode()):
+        if not hmac.compare_digest(credentials.gateway.encode("latin-1"), master_key.encode()):
             return "unknown_credential"
     if gateway_has_credential:
         return Caller(VirtualKeyId("master" if master_key else "anonymous"), False)

@@ -11,6 +11,7 @@ from services.edge.events import Ending, Exchange
 from services.edge.headers import first
 from services.edge.recorder import Recorder
 from services.edge.refusals import Refusal
+from services.edge.tap.reading import Reading
 from services.edge.tap.taps import Blind, Tap, tap_for
 from services.runtime import metrics
 
@@ -88,20 +89,23 @@ class Passage:
 
     def ended(self, client_is_gone: bool) -> None:
         """Close the exchange as the answer has it."""
+        if self.is_closed:
+            return
         reading = self._tap.read()
         if client_is_gone:
-            self.close("client_gone")
+            self._close("client_gone", reading)
         elif self._http_status >= 400 or reading.error_type:
-            self.close("upstream_error")
+            self._close("upstream_error", reading)
         else:
-            self.close("completed")
+            self._close("completed", reading)
 
     def close(self, outcome: Outcome) -> None:
         """Close the exchange; when this returns it is durable. A second call does nothing."""
-        if self.is_closed:
-            return
+        if not self.is_closed:
+            self._close(outcome, self._tap.read())
+
+    def _close(self, outcome: Outcome, reading: Reading) -> None:
         self.is_closed = True
-        reading = self._tap.read()
         duration_ns = time.perf_counter_ns() - self._received_ns
         ending = Ending(
             outcome=outcome,

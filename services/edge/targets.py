@@ -9,7 +9,8 @@ from schemas.exchange import Operation
 TARGET_BYTES_MAX = 8192
 PREFIX = b"/anthropic"
 
-_DOTS = re.compile(rb"(?:^|/)(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
+# Servers differ in what they take for a slash, so all of them count.
+_DOTS = re.compile(rb"(?:^|/|\\|%2f|%5c)(?:\.|%2e){1,2}(?:/|\\|%2f|%5c|$)", re.IGNORECASE)
 
 _TEMPLATES: tuple[tuple[str, Operation], ...] = (
     ("/v1/messages/count_tokens", "count_tokens"),

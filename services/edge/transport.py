@@ -64,14 +64,15 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         target: bytes = request.extensions["target"]
         body = request.stream
         headers = CIMultiDict(
-            (name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw
+            (name.decode("latin-1"), _header_text(value)) for name, value in request.headers.raw
         )
         try:
             response = await self._session.request(
                 request.method,
                 URL(self._origin + target.decode("ascii"), encoded=True),
                 headers=headers,
-                data=body.content if isinstance(body, WholeBody) else body,
+                # An empty body is none: aiohttp would give a GET a content-length that nobody sent.
+                data=body.content or None if isinstance(body, WholeBody) else body,
                 allow_redirects=False,
             )
         except aiohttp.ConnectionTimeoutError as exc:
@@ -89,6 +90,14 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Close every connection."""
         await self._session.close()
+
+
+def _header_text(value: bytes) -> str:
+    """Give what aiohttp, which writes headers as UTF-8, turns into these bytes again."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")  # aiohttp has no way to write these bytes as they are
 
 
 class WholeBody(httpx.AsyncByteStream):

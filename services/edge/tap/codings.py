@@ -15,6 +15,7 @@ MIB = 1024 * 1024
 DECODED_BYTES_MAX = 512 * MIB
 # What one step may decode to: a chunk of 64 KiB holds at most this much before the bound is looked at.
 STEP_BYTES_MAX = 1 * MIB
+ZLIB_HEAD_BYTES = 2
 
 
 class CannotDecode(Exception):
@@ -48,10 +49,16 @@ class Zlib:
         self._stream = zlib.decompressobj(window_bits)
         self._budget = _Budget()
         self._may_be_raw = window_bits == zlib.MAX_WBITS
+        self._head = b""
 
     def decode(self, chunk: bytes) -> bytes:
         """Inflate the chunk; a second gzip member goes on where the first one ended."""
         pieces: list[bytes] = []
+        if self._may_be_raw:
+            # zlib's wrapping shows in its first two bytes, and in neither of them alone.
+            self._head = chunk = self._head + chunk
+            if len(chunk) < ZLIB_HEAD_BYTES:
+                return b""
         while chunk:
             try:
                 piece = self._stream.decompress(chunk, STEP_BYTES_MAX)

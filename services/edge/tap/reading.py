@@ -18,6 +18,8 @@ from schemas.usage import TokenCounts
 USAGE_JSON_BYTES_MAX = 64 * 1024
 # A count beyond this is no count of ours; ClickHouse's columns are UInt32.
 COUNT_MAX = 2**32 - 1
+# Of a name that an answer gives (model, id, reason, tier): no answer may make an event that Kafka refuses.
+TEXT_CHARS_MAX = 256
 
 NO_USAGE = msgspec.Raw(b"null")
 
@@ -52,7 +54,6 @@ def reading_of(usage: Usage, status: UsageStatus) -> Reading:
     five_minutes, one_hour, is_guess = cache_writes(usage)
     details = _object(usage.get("output_tokens_details"))
     server_tools = _object(usage.get("server_tool_use"))
-    verbatim = msgspec.json.encode(usage)
     return Reading(
         usage_status="estimated" if is_guess and status == "final" else status,
         tokens=TokenCounts(
@@ -65,10 +66,10 @@ def reading_of(usage: Usage, status: UsageStatus) -> Reading:
             web_search_requests=_count(server_tools.get("web_search_requests")),
             web_fetch_requests=_count(server_tools.get("web_fetch_requests")),
         ),
-        usage=msgspec.Raw(verbatim) if len(verbatim) <= USAGE_JSON_BYTES_MAX else NO_USAGE,
-        service_tier=_text(usage.get("service_tier")),
-        speed=_text(usage.get("speed")),
-        inference_geo=_text(usage.get("inference_geo")),
+        usage=_verbatim(usage),
+        service_tier=text(usage.get("service_tier")),
+        speed=text(usage.get("speed")),
+        inference_geo=text(usage.get("inference_geo")),
     )
 
 
@@ -93,12 +94,23 @@ def cache_writes(usage: Usage) -> tuple[int, int, bool]:
     return _count(total) - one_hour, one_hour, True
 
 
+def text(value: object) -> str:
+    """Take a name from an answer, up to TEXT_CHARS_MAX; what is no string is none."""
+    return value[:TEXT_CHARS_MAX] if isinstance(value, str) else ""
+
+
+def _verbatim(usage: Usage) -> msgspec.Raw:
+    try:
+        encoded = msgspec.json.encode(usage)
+    except RecursionError:  # it was decoded with fewer calls on the stack
+        return NO_USAGE
+    return msgspec.Raw(encoded) if len(encoded) <= USAGE_JSON_BYTES_MAX else NO_USAGE
+
+
 def _count(value: object) -> int:
-    return value if isinstance(value, int) and 0 <= value <= COUNT_MAX else 0
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
+    if not isinstance(value, int) or isinstance(value, bool):
+        return 0
+    return value if 0 <= value <= COUNT_MAX else 0
 
 
 def _object(value: object) -> Usage:

@@ -76,7 +76,7 @@ class EventSplitter:
             if self._data:
                 yield Event(self._name, b"\n".join(self._data))
                 self._data.clear()
-                self._data_bytes = 0
+            self._data_bytes = 0
             self._name = b""
         elif line.startswith(b"event:"):
             self._name = line[6:].strip()

@@ -4,6 +4,7 @@ While Kafka is away it waits, with the entries on disk; it never loses one and n
 """
 
 import asyncio
+import sqlite3
 
 import structlog
 
@@ -53,10 +54,12 @@ class Pump:
             try:
                 await self._publish_some()
                 backoff.reset()
-            except PublishFailed as exc:
+            except (PublishFailed, sqlite3.Error) as exc:
+                # What was published but not forgotten goes out again: its ids make that harmless.
                 if not self._failing:
                     log.warning("spool.publish_failed", error=str(exc), entries=self._spool.entries)
                 self._failing = True
+                self._show()
                 await backoff.wait()
 
     async def _publish_some(self) -> None:
@@ -69,8 +72,11 @@ class Pump:
         )
         self._spool.forget(entries)
         self._published = entries[-1].seq
-        metrics.spool_entries.set(self._spool.entries)
-        metrics.spool_bytes.set(self._spool.bytes)
+        self._show()
         if self._failing:
             log.info("spool.publish_recovered", entries=self._spool.entries)
             self._failing = False
+
+    def _show(self) -> None:
+        metrics.spool_entries.set(self._spool.entries)
+        metrics.spool_bytes.set(self._spool.bytes)

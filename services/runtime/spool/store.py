@@ -119,15 +119,21 @@ class Spool:
 
     def forget(self, entries: Iterable[Entry]) -> None:
         """Drop the closed exchanges among acknowledged entries; an open one stays until it is closed."""
-        gone: list[tuple[int]] = []
-        for entry in entries:
-            if entry.stage == CLOSED:
-                gone.extend((seq,) for seq in self._closed.pop(entry.exchange, [entry.seq]))
+        closed = [entry for entry in entries if entry.stage == CLOSED]
+        gone = [(seq,) for entry in closed for seq in self._closed.get(entry.exchange, [entry.seq])]
         if not gone:
             return
         self._db.execute("BEGIN")
-        self._db.executemany("DELETE FROM entries WHERE seq = ?", gone)
-        self._db.execute("COMMIT")
+        try:
+            self._db.executemany("DELETE FROM entries WHERE seq = ?", gone)
+            self._db.execute("COMMIT")
+        except sqlite3.Error:
+            # Left open, the transaction would swallow every append that follows.
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+        for entry in closed:
+            self._closed.pop(entry.exchange, None)
         for (seq,) in gone:
             self.bytes -= self._sizes.pop(seq, 0)
 

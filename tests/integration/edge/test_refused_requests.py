@@ -1,0 +1,145 @@
+"""What the gateway refuses it answers in Anthropic's shape, and it records only whom it knows."""
+
+import msgspec
+import pytest
+
+from services.edge.config import EdgeConfig, SpoolConfig, UpstreamConfig
+from services.local.anthropic.reply import CannedReply
+from tests.integration.edge.harness import Edge, RawClient, exchange, usage_of
+
+MASTER = "sk-master"
+KEYED = {"x-api-key": MASTER}
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory, upstream):
+    """An edge behind a master key, with a base path before it that nobody may leave."""
+    config = EdgeConfig(
+        master_key=MASTER,
+        body_bytes_max=1000,
+        upstream=UpstreamConfig(base_url=upstream.base_url + "/base/", auth_token="token"),
+    )
+    with Edge(tmp_path_factory.mktemp("guarded"), config) as running:
+        yield running
+
+
+def assert_refused(answer, body, status, error_type, message, should_retry=b"false"):
+    request_id = answer.headers["x-tollhouse-request-id"]
+    expected = msgspec.json.encode(
+        {"type": "error", "error": {"type": error_type, "message": message}, "request_id": request_id}
+    )
+    assert (answer.status_code, body) == (status, expected)
+    assert sorted(answer.headers.raw) == [
+        (b"content-length", b"%d" % len(expected)),
+        (b"content-type", b"application/json"),
+        (b"x-litellm-call-id", request_id.encode()),
+        (b"x-should-retry", should_retry),
+        (b"x-tollhouse-request-id", request_id.encode()),
+    ]
+
+
+NO_KEY = "No API key was given: send it as x-api-key or as Authorization: Bearer."
+
+
+@pytest.mark.parametrize(
+    ("headers", "message"),
+    [
+        ({}, NO_KEY),
+        ({"authorization": "Basic c2stbWFzdGVy"}, NO_KEY),
+        ({"x-api-key": "sk-other"}, "invalid x-api-key"),
+        ({"authorization": "Bearer sk-other", "x-api-key": MASTER}, "invalid x-api-key"),
+    ],
+)
+def test_without_a_known_credential_there_is_a_401_and_no_record(guarded, upstream, client, headers, message):
+    seen = len(upstream.received)
+    answer, body = exchange(client, "POST", guarded.base_url + "/v1/messages", headers, b"{}")
+    assert_refused(answer, body, 401, "authentication_error", message)
+    assert (guarded.entries(), len(upstream.received)) == ([], seen)
+
+
+@pytest.mark.parametrize("path", ["/v10/messages", "/v1", "/anthropic", "/nowhere", "/", "/api/v1/messages"])
+def test_an_unknown_route_is_a_404_and_no_record(guarded, client, path):
+    answer, body = exchange(client, "POST", guarded.base_url + path, KEYED, b"{}")
+    message = "The gateway serves /anthropic/{path} and /v1/{path}."
+    assert_refused(answer, body, 404, "not_found_error", message)
+    assert guarded.entries() == []
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (b"/v1/../secrets", "The request target must not contain dot segments."),
+        (b"/v1/%2e%2e/secrets", "The request target must not contain dot segments."),
+        (b"/v1/" + b"a" * 9000, "The request target is too long."),
+    ],
+)
+def test_a_target_that_may_not_go_up_is_a_400_and_no_record(guarded, target, message):
+    client = RawClient(guarded)
+    client.send(
+        b"GET " + target + b" HTTP/1.1\r\nhost: e\r\nx-api-key: sk-master\r\nconnection: close\r\n\r\n"
+    )
+    head, _, body = client.read_to_end().partition(b"\r\n\r\n")
+    client.leave()
+    error = msgspec.json.decode(body)["error"]
+    assert (head.split(b"\r\n")[0], error) == (
+        b"HTTP/1.1 400 Bad Request",
+        {"type": "invalid_request_error", "message": message},
+    )
+    assert guarded.entries() == []
+
+
+def test_the_base_path_and_the_gateways_token_go_before_what_was_asked(guarded, upstream, client):
+    upstream.reply_next(CannedReply(headers=((b"content-length", b"0"),)))
+    exchange(client, "GET", guarded.base_url + "/anthropic/v1/models?limit=1", KEYED)
+    up = upstream.received[-1]
+    assert (up.target, up.headers[-1]) == (b"/base/v1/models?limit=1", (b"authorization", b"Bearer token"))
+    assert guarded.take_one().used.attribution.virtual_key_id == "master"
+
+
+@pytest.mark.parametrize("framing", ["content-length", "chunked"])
+def test_a_body_that_is_too_large_is_a_413_on_the_record(guarded, upstream, client, framing):
+    seen = len(upstream.received)
+    content = b"x" * 1001
+    sent = content if framing == "content-length" else iter([content])
+    answer, body = exchange(client, "POST", guarded.base_url + "/v1/messages", KEYED, sent)
+    assert_refused(
+        answer, body, 413, "request_too_large", "Request exceeds the maximum size that the gateway accepts."
+    )
+    exchanged = guarded.take_one()
+    assert exchanged.used == usage_of(
+        exchanged, outcome="refused", http_status=413, error_type="request_too_large"
+    )
+    assert exchanged.used.request_id == answer.headers["x-tollhouse-request-id"]
+    assert len(upstream.received) == seen
+
+
+def test_a_body_far_beyond_the_limit_is_answered_and_the_connection_goes_on(guarded, client):
+    for _ in range(2):
+        answer, _ = exchange(client, "POST", guarded.base_url + "/v1/messages", KEYED, bytes(8 << 20))
+        assert answer.status_code == 413
+    assert [exchanged.used.outcome for exchanged in guarded.take()] == ["refused", "refused"]
+
+
+def test_a_body_as_large_as_the_limit_goes_up(guarded, upstream, client):
+    upstream.reply_next(CannedReply(headers=((b"content-length", b"0"),)))
+    answer, _ = exchange(client, "POST", guarded.base_url + "/v1/messages", KEYED, b"x" * 1000)
+    assert (answer.status_code, upstream.received[-1].body) == (200, b"x" * 1000)
+    guarded.take_one()
+
+
+def test_a_full_spool_is_a_503_and_what_was_open_still_ends(tmp_path, upstream, client):
+    config = EdgeConfig(
+        upstream=UpstreamConfig(base_url=upstream.base_url, api_key="k"), spool=SpoolConfig(bytes_max=1)
+    )
+    upstream.reply_next(CannedReply(headers=((b"content-length", b"0"),)))
+    with Edge(tmp_path, config) as edge:
+        first, _ = exchange(client, "POST", edge.base_url + "/v1/messages", {"x-api-key": "k"}, b"{}")
+        exchanged = edge.take_one()
+        second, body = exchange(client, "POST", edge.base_url + "/v1/messages", {"x-api-key": "k"}, b"{}")
+        ready, _ = exchange(client, "GET", edge.base_url + "/health/readiness", {})
+        assert edge.take() == []
+        assert (edge.gateway.exchange_seq, edge.gateway.open_exchanges) == (1, 0)
+    assert (first.status_code, exchanged.used) == (200, usage_of(exchanged))
+    message = "The gateway cannot record this request now; try again shortly."
+    assert_refused(second, body, 503, "api_error", message, b"true")
+    assert ready.status_code == 503
