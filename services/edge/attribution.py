@@ -8,7 +8,7 @@ from services.edge.body import BodyView
 from services.edge.headers import RawHeaders, first
 from services.runtime import metrics
 
-# Together below 16 KB, so that no caller can make an event that Kafka refuses.
+# Together below 100 KB, so that no caller can make an event that Kafka refuses.
 TAGS_MAX = 32
 METADATA_KEYS_MAX = 32
 TEXT_CHARS_MAX = 256

@@ -15,6 +15,9 @@ from services.edge.tap.reading import Reading
 from services.edge.tap.taps import Blind, Tap, tap_for
 from services.runtime import metrics
 
+# RFC 9110, section 6.4.1: their content-length, if any, is of another answer.
+BODILESS_STATUSES = (204, 304)
+
 log = structlog.get_logger(__name__)
 
 
@@ -53,7 +56,8 @@ class Passage:
             first(lower, b"content-encoding"),
         )
         length = first(lower, b"content-length")
-        if length.isdigit() and self.exchange.method != "HEAD":
+        has_body = self.exchange.method != "HEAD" and response.status_code not in BODILESS_STATUSES
+        if length.isdigit() and has_body:
             self._bytes_left = int(length)
 
     def head_sent(self) -> None:

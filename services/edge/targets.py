@@ -1,7 +1,9 @@
 """Decides what a request is for from its raw path alone; never changes a byte of what goes upstream."""
 
+import posixpath
 import re
 from typing import Literal, NamedTuple
+from urllib.parse import unquote
 
 from schemas.exchange import Operation
 
@@ -33,6 +35,8 @@ _ROUTES: tuple[tuple[re.Pattern[str], str, Operation], ...] = tuple(
     (re.compile(re.sub(r"\{[a-z]+\}", "[^/]+", endpoint)), endpoint, operation)
     for endpoint, operation in _TEMPLATES
 )
+# An escaped slash stays one: it is part of an id.
+_ESCAPED = re.compile(r"%(?!2[fF])[0-9a-fA-F]{2}")
 _SEGMENT = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 
 Fault = Literal["unknown_route", "target_too_long", "target_not_ascii", "target_leaves_base"]
@@ -66,7 +70,9 @@ def target_of(method: str, raw_path: bytes, query: bytes, base_path: bytes) -> T
     return Target(raw, operation, endpoint)
 
 
-def _classified(method: str, path: str) -> tuple[Operation, str]:
+def _classified(method: str, given: str) -> tuple[Operation, str]:
+    """Read the path as the most lenient server would: no spelling of a billed endpoint goes unmetered."""
+    path = "/" + posixpath.normpath(_ESCAPED.sub(lambda found: unquote(found[0]), given)).lstrip("/")
     if path == "/v1/messages":
         return ("messages" if method == "POST" else "other"), path
     for pattern, endpoint, operation in _ROUTES:

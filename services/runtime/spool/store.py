@@ -48,6 +48,10 @@ class SpoolFull(Exception):
     """The spool has reached its limit in bytes: refuse new exchanges, or serve and count the loss."""
 
 
+class SpoolHeld(StartRefused):
+    """Another running process has this directory: take the next one."""
+
+
 class Spool:
     """The spool of one process: one locked directory with its lasting id inside.
 
@@ -60,11 +64,7 @@ class Spool:
         self.bytes_max = bytes_max
         self._lock = _lock(directory)
         self.source_id = _lasting_id(directory)
-        self._db = sqlite3.connect(directory / DATABASE_NAME, isolation_level=None, check_same_thread=False)
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute(f"PRAGMA synchronous = {'FULL' if fsync else 'NORMAL'}")
-        self._db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-        self._db.execute(_SCHEMA)
+        self._db = _opened(directory / DATABASE_NAME, fsync)
         self._sizes: dict[int, int] = {}
         self._open: dict[RequestId, list[int]] = {}
         self._encode = msgspec.msgpack.Encoder().encode
@@ -160,14 +160,29 @@ class Spool:
         return row[0] if row else 0
 
 
+def _opened(path: Path, fsync: bool) -> sqlite3.Connection:
+    try:
+        database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute(f"PRAGMA synchronous = {'FULL' if fsync else 'NORMAL'}")
+        database.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        database.execute(_SCHEMA)
+    except sqlite3.Error as exc:
+        raise StartRefused(f"the spool {path} cannot be opened: {exc}.") from exc
+    return database
+
+
 def _lock(directory: Path) -> int:
-    directory.mkdir(parents=True, exist_ok=True)
-    handle = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        handle = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as exc:
+        raise StartRefused(f"the spool {directory} cannot be used: {exc.strerror}.") from exc
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(handle)
-        raise StartRefused(f"the spool {directory} belongs to another running process.") from None
+        raise SpoolHeld(f"the spool {directory} belongs to another running process.") from None
     return handle
 
 

@@ -186,3 +186,17 @@ def test_dead_siblings_with_entries_are_adopted_and_living_ones_are_left_alone(t
     opened(tmp_path / "0003").close()  # one without entries is given back at once
     for spool in (living, own, *adopted):
         spool.close()
+
+
+def test_a_spool_that_cannot_be_read_is_one_sentence_and_not_passed_over(tmp_path):
+    Spool(tmp_path / "0000", 1000).close()
+    database = tmp_path / "0000" / "spool.sqlite3"
+    database.write_bytes(b"no database, but somebody's events" * 200)
+    with pytest.raises(StartRefused, match=r"the spool .*0000/spool.sqlite3 cannot be opened: .+\.$"):
+        open_spools(tmp_path, 1000)
+
+
+def test_a_spool_root_that_is_no_directory_is_one_sentence(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StartRefused, match="cannot be made: Not a directory"):
+        open_spools(tmp_path / "file" / "spool", 1000)

@@ -23,8 +23,10 @@ CLASSIFIED = [
     ("GET", "/v1/skills/skill_1/versions/2", "skills", "/v1/skills/{id}/versions/{version}"),
     ("GET", "/v1/skills/skill_1/versions/2/content", "skills", "/v1/skills/{id}/versions/{version}/content"),
     ("POST", "/v1/complete", "other", "/v1/complete"),
-    ("POST", "/v1/messages/", "other", "/v1/messages/*"),
-    ("POST", "/v1/%6Dessages", "other", "/v1/*"),
+    ("POST", "/v1/messages/", "messages", "/v1/messages"),
+    ("POST", "/v1/%6Dessages", "messages", "/v1/messages"),
+    ("POST", "/v1//models/..//messages", "messages", "/v1/messages"),
+    ("GET", "/v1/files/a%2Fb", "files", "/v1/files/{id}"),
     ("GET", "/v1/organizations/0f1e2d3c/members", "other", "/v1/organizations/*"),
     ("GET", "/v1/0F1E2D3C", "other", "/v1/*"),
 ]
@@ -68,7 +70,7 @@ def test_the_query_goes_up_byte_for_byte():
 
 def test_the_path_goes_up_byte_for_byte_below_the_base_path():
     target = target_of("GET", b"/anthropic//v1/files/a%2Fb//%E4%bd/", b"x=1", b"/base")
-    assert target == Target(b"/base//v1/files/a%2Fb//%E4%bd/?x=1", "other", "/*/v1/*")
+    assert target == Target(b"/base//v1/files/a%2Fb//%E4%bd/?x=1", "other", "/v1/files/*")
 
 
 @pytest.mark.parametrize(
