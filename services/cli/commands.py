@@ -5,6 +5,7 @@ for a person's mistake.
 """
 
 import asyncio
+import logging
 import os
 import sys
 from pathlib import Path
@@ -37,6 +38,8 @@ from services.sink.main import run_sink
 @click.pass_context
 def main(context: click.Context, path: Path | None) -> None:
     """Tollhouse: a gateway for the Anthropic API that accounts for every token that passes it."""
+    # What a person needs of its retries is in the one sentence that ends a command.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     context.obj = path
 
 
@@ -74,9 +77,9 @@ def migrate(path: Path | None) -> None:
     """Create and check Kafka's topics and ClickHouse's tables; refuses what differs."""
     loaded = _loaded(path)
     created = done(lambda: asyncio.run(migrate_topics(loaded.kafka)))
-    applied = done(lambda: asyncio.run(migrate_tables(loaded.clickhouse)))
     for name in created:
         click.echo(f"created topic {name}")
+    applied = done(lambda: asyncio.run(migrate_tables(loaded.clickhouse)))
     for each in applied:
         click.echo(f"applied {each.name}")
     if not created and not applied:

@@ -50,7 +50,6 @@ async def _follow(
     kafka: KafkaConfig, where: str, limit: int | None, as_json: bool, stopping: asyncio.Event
 ) -> None:
     consumer = AIOKafkaConsumer(
-        RATED,
         bootstrap_servers=kafka.bootstrap_servers,
         enable_auto_commit=False,
         auto_offset_reset=where,
@@ -62,6 +61,10 @@ async def _follow(
         raise StartRefused(f"cannot reach Kafka at {kafka.bootstrap_servers}: {exc}.") from exc
     printed = 0
     try:
+        # Asked for here: a consumer that is given the topic's name looks for it for 40 seconds.
+        if RATED not in await consumer.topics():
+            raise StartRefused(f"Kafka at {kafka.bootstrap_servers} has no {RATED}: run `tollhouse migrate`.")
+        consumer.subscribe([RATED])
         while not stopping.is_set() and (limit is None or printed < limit):
             polled = await consumer.getmany(timeout_ms=POLL_MS)
             for record in (record for run in polled.values() for record in run):

@@ -5,10 +5,9 @@ from datetime import datetime
 import msgspec
 
 from schemas import codec, topics
-from schemas.attribution import Attribution
 from schemas.codec import Event
-from schemas.exchange import Operation, Outcome
-from schemas.ids import EdgeId, RequestId, SourceId
+from schemas.exchange import Outcome
+from schemas.ids import SourceId
 from schemas.requests import RequestStarted
 from schemas.responses import ResponseFinished
 from schemas.usage import UsageRecorded
@@ -19,23 +18,9 @@ from services.runtime.records import OutgoingRecord
 HEADER_CHARS_MAX = 512
 
 
-class Exchange(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of an exchange before it goes upstream."""
+class Exchange(RequestStarted, frozen=True, kw_only=True):
+    """What is known of an exchange before it goes upstream: what its first event says, and its trace."""
 
-    request_id: RequestId
-    started_at: datetime
-    edge_id: EdgeId
-    exchange_seq: int
-    attribution: Attribution
-    method: str
-    operation: Operation
-    endpoint: str
-    model_requested: str = ""
-    is_stream: bool = False
-    request_bytes: int = 0
-    client_user_agent: str = ""
-    anthropic_version: str = ""
-    anthropic_beta: str = ""
     traceparent: str = ""
 
 
@@ -62,18 +47,8 @@ class Place(msgspec.Struct, frozen=True):
 
 def opening(exchange: Exchange) -> list[OutgoingRecord]:
     """Write the records of an exchange that begins."""
-    event = RequestStarted(
-        request_id=exchange.request_id,
-        started_at=exchange.started_at,
-        edge_id=exchange.edge_id,
-        exchange_seq=exchange.exchange_seq,
-        attribution=exchange.attribution,
-        method=exchange.method,
-        operation=exchange.operation,
-        endpoint=exchange.endpoint,
-        model_requested=exchange.model_requested,
-        is_stream=exchange.is_stream,
-        request_bytes=exchange.request_bytes,
+    event = msgspec.structs.replace(
+        msgspec.convert(exchange, RequestStarted, from_attributes=True),
         client_user_agent=exchange.client_user_agent[:HEADER_CHARS_MAX],
         anthropic_version=exchange.anthropic_version[:HEADER_CHARS_MAX],
         anthropic_beta=exchange.anthropic_beta[:HEADER_CHARS_MAX],

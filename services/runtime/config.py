@@ -48,13 +48,19 @@ def read_file(path: Path | None) -> Mapped:
         document: object = yaml.safe_load(path.read_bytes())
     except OSError as exc:
         raise StartRefused(f"cannot read the configuration file {path}: {exc.strerror}.") from exc
-    except yaml.YAMLError as exc:
-        raise StartRefused(f"the configuration file {path} is not YAML: {exc}") from exc
+    except (yaml.YAMLError, ValueError) as exc:
+        # PyYAML's own text quotes the line, which may hold a key; a date that is none is a ValueError.
+        raise StartRefused(f"the configuration file {path} is not YAML{_place(exc)}.") from None
     if document is None:
         return {}
     if not isinstance(document, dict):
         raise StartRefused(f"the configuration file {path} must hold a mapping of sections.")
     return cast("dict[str, object]", document)
+
+
+def _place(error: Exception) -> str:
+    mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
+    return "" if mark is None else f" in line {mark.line + 1}, column {mark.column + 1}"
 
 
 def overlay(file: Mapped, environ: Mapping[str, str], variables: Iterable[Variable]) -> Mapped:
@@ -74,14 +80,23 @@ def override(settings: Mapped, values: Mapping[str, object]) -> Mapped:
         if value is None:
             continue
         *parents, leaf = path.split(".")
-        place = merged
-        for parent in parents:
-            below = place.get(parent)
-            if not isinstance(below, dict):
-                below = place[parent] = {}
-            place = cast("dict[str, object]", below)
-        place[leaf] = value
+        place = _mapping_at(merged, parents)
+        if place is not None:
+            place[leaf] = value
     return merged
+
+
+def _mapping_at(settings: dict[str, object], path: Sequence[str]) -> dict[str, object] | None:
+    """Find or make the mapping at a path; what else stands there is left for `decode` to find at fault."""
+    place = settings
+    for name in path:
+        below = place.get(name)
+        if below is None:
+            below = place[name] = {}
+        if not isinstance(below, dict):
+            return None
+        place = cast("dict[str, object]", below)
+    return place
 
 
 def leaves(settings: Mapped, prefix: str = "") -> Iterator[tuple[str, object]]:
@@ -99,22 +114,24 @@ def decode(settings: Mapped, sections: Mapping[str, type[msgspec.Struct]]) -> di
     decoded: dict[str, msgspec.Struct] = {}
     for name, struct in sections.items():
         value = _decode_struct(struct, settings.get(name, {}), name, faults)
-        if value is not None:
+        if value is not msgspec.UNSET:
             decoded[name] = value
     if faults:
         raise ConfigFaults(faults)
     return decoded
 
 
-def _decode_struct(struct: type[Section], raw: object, where: str, faults: list[str]) -> Section | None:
+def _decode_struct(
+    struct: type[Section], raw: object, where: str, faults: list[str]
+) -> Section | msgspec.UnsetType:
+    """Decode one Struct and check it; UNSET, unchecked, where one of its settings cannot be read."""
     if raw is None:
         raw = {}
     if not isinstance(raw, dict):
         faults.append(f"{where}: must be a mapping")
-        return None
+        return msgspec.UNSET
     given = cast("dict[str, object]", raw)
     known = {field.encode_name: field for field in msgspec.structs.fields(struct)}
-    before = len(faults)
     faults.extend(f"{where}.{key}: unknown setting" for key in given if key not in known)
     values: dict[str, Any] = {}
     for key, field in known.items():
@@ -122,8 +139,9 @@ def _decode_struct(struct: type[Section], raw: object, where: str, faults: list[
             values[field.name] = _decode_value(field.type, given[key], f"{where}.{key}", faults)
         elif field.required:
             faults.append(f"{where}.{key}: is required")
-    if len(faults) > before:
-        return None
+            values[field.name] = msgspec.UNSET
+    if msgspec.UNSET in values.values():
+        return msgspec.UNSET
     decoded = struct(**values)
     if isinstance(decoded, Checked):
         faults.extend(f"{where}.{fault}" for fault in decoded.faults())
@@ -137,7 +155,7 @@ def _decode_value(kind: object, raw: object, where: str, faults: list[str]) -> o
         return msgspec.convert(raw, cast("type[object]", kind), strict=False)
     except msgspec.ValidationError as exc:
         faults.append(f"{where}: {str(exc).removesuffix(' - at `$`')}")
-        return None
+        return msgspec.UNSET
 
 
 def _copied(mapped: Mapped) -> dict[str, object]:

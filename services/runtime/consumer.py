@@ -12,7 +12,7 @@ is down, its partitions are paused and polling goes on, so that the group keeps 
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
@@ -34,8 +34,14 @@ POLL_S = 0.5
 KEEP_POLLING_S = 1.0
 # How long a rebalance waits for the work in hand before it is abandoned; below every rebalance time-out.
 REVOKE_S_MAX = 10.0
+# The same for a process that was asked to end: a store or a Kafka that is away may not keep it.
+STOP_S_MAX = 10.0
+# For saying goodbye to the group; one that does not hear it finds out by the session's time-out.
+LEAVE_S_MAX = 5.0
 SESSION_TIMEOUT_MS = 15_000
 REBALANCE_TIMEOUT_MS = 60_000
+
+Result = TypeVar("Result")
 
 
 class ConsumerConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +51,9 @@ class ConsumerConfig(msgspec.Struct, frozen=True, kw_only=True):
     group_instance_id: str = ""
     batch_records_max: int = 2_000
     batch_wait_ms_max: int = 0
+    keep_polling_s: float = KEEP_POLLING_S
+    revoke_s_max: float = REVOKE_S_MAX
+    stop_s_max: float = STOP_S_MAX
 
 
 class ConsumerLoop:
@@ -63,23 +72,26 @@ class ConsumerLoop:
         self.is_ready = False
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Work until `stopping` is set, then finish what is in hand and leave."""
-        consumer = await self._joined(stopping)
+        """Work until `stopping` is set, then finish what is in hand, if that can be soon, and leave."""
+        consumer = await _until_stopped(self._joined(), stopping, 0.0)
         if consumer is None:
             return
         self.is_ready = True
         try:
-            while not stopping.is_set():
-                generation, records = await self._gathered(consumer, stopping)
-                if records:
-                    await self._finish(consumer, generation, records)
+            await _until_stopped(self._worked(consumer, stopping), stopping, self._config.stop_s_max)
         finally:
             self.is_ready = False
-            await consumer.stop()
+            await self._leave(consumer)
 
-    async def _joined(self, stopping: asyncio.Event) -> AIOKafkaConsumer | None:
-        backoff = Backoff()
+    async def _worked(self, consumer: AIOKafkaConsumer, stopping: asyncio.Event) -> None:
         while not stopping.is_set():
+            generation, records = await self._gathered(consumer, stopping)
+            if records:
+                await self._finish(consumer, generation, records)
+
+    async def _joined(self) -> AIOKafkaConsumer:
+        backoff = Backoff()
+        while True:
             consumer = AIOKafkaConsumer(
                 bootstrap_servers=self._kafka.bootstrap_servers,
                 client_id=self._kafka.client_id,
@@ -96,12 +108,23 @@ class ConsumerLoop:
             try:
                 await consumer.start()
             except (KafkaError, OSError) as exc:
-                await consumer.stop()
+                await self._leave(consumer)
                 log.warning("consumer.kafka_unreachable", stage=self._stage.name, error=type(exc).__name__)
                 await backoff.wait()
                 continue
+            except BaseException:
+                await self._leave(consumer)
+                raise
             return consumer
-        return None
+
+    async def _leave(self, consumer: AIOKafkaConsumer) -> None:
+        # In a task of its own: with Kafka away, stop() raises the cancellation of a task of its own.
+        leaving = asyncio.create_task(consumer.stop())
+        await asyncio.wait({leaving}, timeout=LEAVE_S_MAX)
+        if not leaving.done() or leaving.cancelled() or leaving.exception() is not None:
+            leaving.cancel()
+            log.warning("consumer.leave_failed", stage=self._stage.name)
+            await consumer._client.close()  # pyright: ignore[reportPrivateUsage] - what stop() left open
 
     async def _gathered(
         self, consumer: AIOKafkaConsumer, stopping: asyncio.Event
@@ -131,17 +154,36 @@ class ConsumerLoop:
                 return
             self._work = asyncio.create_task(self._processed_and_published(records))
             try:
-                processed = await _while_polling(consumer, self._work)
+                processed = await self._while_polling(consumer, self._work, generation)
             except asyncio.CancelledError:
+                log.warning("consumer.work_abandoned", stage=self._stage.name, records=len(records))
                 if not self._work.cancelled():
                     self._work.cancel()
                     raise
-                log.warning("consumer.work_abandoned", stage=self._stage.name, records=len(records))
                 return
             finally:
                 self._work = None
             if await self._committed(consumer, records):
                 self._count(records, processed, time.monotonic() - started)
+
+    async def _while_polling(
+        self, consumer: AIOKafkaConsumer, work: asyncio.Task[Processed], generation: int
+    ) -> Processed:
+        """Wait for the work; if that takes long, poll with every partition paused to stay in the group."""
+        done, _ = await asyncio.wait({work}, timeout=self._config.keep_polling_s)
+        paused: tuple[TopicPartition, ...] = ()
+        try:
+            while not done:
+                # In a rebalance a poll waits for its end, which waits for this work: together, for ever.
+                if generation == self._generation:
+                    paused = tuple(consumer.assignment())
+                    consumer.pause(*paused)
+                    await consumer.getmany(timeout_ms=0)
+                done, _ = await asyncio.wait({work}, timeout=self._config.keep_polling_s)
+        finally:
+            held = consumer.assignment()
+            consumer.resume(*(place for place in paused if place in held))
+        return work.result()
 
     async def _processed_and_published(self, records: list[ConsumedRecord]) -> Processed:
         processed = await self._stage.process(records)
@@ -191,9 +233,10 @@ class ConsumerLoop:
     async def _revoked(self) -> None:
         """Finish or abandon the work in hand before its partitions go to another member."""
         self._generation += 1
+        log.info("consumer.partitions_revoked", stage=self._stage.name)
         work = self._work
         if work is not None:
-            await asyncio.wait({work}, timeout=REVOKE_S_MAX)
+            await asyncio.wait({work}, timeout=self._config.revoke_s_max)
             if not work.done():
                 work.cancel()
         async with self._busy:
@@ -212,22 +255,27 @@ class _Listener(ConsumerRebalanceListener):
         log.info("consumer.partitions_assigned", partitions=len(assigned))
 
 
-async def _while_polling(consumer: AIOKafkaConsumer, work: asyncio.Task[Processed]) -> Processed:
-    """Wait for the work; if it takes long, poll with every partition paused so that the group keeps us."""
-    done, _ = await asyncio.wait({work}, timeout=KEEP_POLLING_S)
-    if done:
-        return work.result()
-    paused: tuple[TopicPartition, ...] = ()
+async def _until_stopped(
+    work: Coroutine[Any, Any, Result], stopping: asyncio.Event, grace_s: float
+) -> Result | None:
+    """Await the work; None where it was cut off, `grace_s` after `stopping` was set."""
+    limit = asyncio.timeout(None)
     try:
-        while not done:
-            paused = tuple(consumer.assignment())
-            consumer.pause(*paused)
-            await consumer.getmany(timeout_ms=0)
-            done, _ = await asyncio.wait({work}, timeout=KEEP_POLLING_S)
-    finally:
-        held = consumer.assignment()
-        consumer.resume(*(place for place in paused if place in held))
-    return work.result()
+        async with limit:
+            watch = asyncio.create_task(_limited(limit, stopping, grace_s))
+            try:
+                return await work
+            finally:
+                watch.cancel()
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        return None
+
+
+async def _limited(limit: asyncio.Timeout, stopping: asyncio.Event, grace_s: float) -> None:
+    await stopping.wait()
+    limit.reschedule(asyncio.get_running_loop().time() + grace_s)
 
 
 def _consumed(record: ConsumerRecord[bytes | None, bytes | None]) -> ConsumedRecord:
@@ -238,7 +286,8 @@ def _consumed(record: ConsumerRecord[bytes | None, bytes | None]) -> ConsumedRec
         record.timestamp,
         record.key,
         record.value,
-        tuple((name, bytes(value)) for name, value in record.headers),
+        # Kafka knows headers without a value; ours have an empty one.
+        tuple((name, bytes(value or b"")) for name, value in record.headers),
     )
 
 

@@ -31,10 +31,10 @@ def bind(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     try:
         listener.bind((host, port))
+        listener.listen(BACKLOG)
     except OSError as exc:
         listener.close()
         raise StartRefused(f"cannot listen on {host}:{port}: {exc.strerror}.") from exc
-    listener.listen(BACKLOG)
     listener.setblocking(False)
     return listener
 

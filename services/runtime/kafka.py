@@ -1,10 +1,15 @@
 """Says where Kafka is and how every client of ours speaks to it."""
 
+import re
 from collections.abc import Iterable
 
 import msgspec
 
 from services.runtime.config import Variable
+
+PORT_MAX = 65535
+# A name, an IPv4 address or an IPv6 address in brackets; the port may be left to be Kafka's 9092.
+_SERVER = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+)(?::(\d{1,5}))?")
 
 
 class KafkaConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,10 +23,17 @@ class KafkaConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     def faults(self) -> Iterable[str]:
         """Say which settings do not fit one another."""
-        if not self.bootstrap_servers:
-            yield "bootstrap_servers: must name at least one host:port"
+        if not all(_is_server(part.strip()) for part in self.bootstrap_servers.split(",")):
+            yield "bootstrap_servers: must name at least one host:port, with commas between them"
         if not 1 <= self.min_insync_replicas <= self.replication_factor:
             yield "min_insync_replicas: must lie between 1 and replication_factor"
+        if self.request_timeout_ms < 1:
+            yield "request_timeout_ms: must be above 0"
+
+
+def _is_server(text: str) -> bool:
+    found = _SERVER.fullmatch(text)
+    return found is not None and int(found[1] or 1) <= PORT_MAX
 
 
 ENVIRONMENT = (Variable("KAFKA_BOOTSTRAP_SERVERS", "kafka.bootstrap_servers"),)

@@ -1,5 +1,6 @@
 """Decides how a process speaks to its operator: one JSON line per event on standard error, nothing else."""
 
+import json
 import logging
 import sys
 
@@ -26,6 +27,7 @@ def configure_logging(service: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_LibraryLines(service))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.captureWarnings(True)
     # aiokafka logs each of its own retries; publisher and consumer say once what came of them.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
@@ -47,8 +49,16 @@ class _LibraryLines(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return _ENCODER.encode(line).decode()
+        return _encoded(line)
 
 
 def _serialized(event: object, **_: object) -> str:
-    return _ENCODER.encode(event).decode()
+    return _encoded(event)
+
+
+def _encoded(line: object) -> str:
+    try:
+        return _ENCODER.encode(line).decode()
+    except UnicodeEncodeError:
+        # A path may hold bytes that are no text, and to log it may not end the process.
+        return json.dumps(line, default=str)

@@ -36,6 +36,10 @@ async def migrate_topics(config: KafkaConfig) -> list[str]:
         await _create(admin, missing, config)
         await _until_led(admin, missing)
         faults = await _mismatches(admin, [topic for topic in all_topics() if topic.name in existing])
+    except (KafkaError, TimeoutError) as exc:
+        raise StartRefused(
+            f"Kafka at {config.bootstrap_servers} did not answer: {type(exc).__name__}."
+        ) from exc
     finally:
         await admin.close()
     if faults:
