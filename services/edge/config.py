@@ -30,7 +30,12 @@ class UpstreamConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     def faults(self) -> Iterable[str]:
         """Say which settings cannot work."""
-        parts = urlsplit(self.base_url)
+        try:
+            parts = urlsplit(self.base_url)
+            _ = parts.port
+        except ValueError:
+            yield "base_url: is not an address"
+            return
         if parts.scheme not in ("http", "https") or not parts.netloc:
             yield "base_url: must be an http or https address"
         if parts.query or parts.fragment:
@@ -79,6 +84,8 @@ class EdgeConfig(msgspec.Struct, frozen=True, kw_only=True):
                 f"host: {self.host} can be reached from elsewhere and no master_key is set; "
                 "set TOLLHOUSE_MASTER_KEY, or allow_open_bind: true if that is meant"
             )
+        if any(self.upstream.faults()):
+            return
         upstream = urlsplit(self.upstream.base_url)
         if upstream.hostname in LOOPBACK and upstream.port == self.port and self.host in LOOPBACK:
             yield "upstream.base_url: is this gateway's own address (is ANTHROPIC_BASE_URL set for a client?)"

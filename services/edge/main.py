@@ -37,6 +37,8 @@ async def run_edge(config: EdgeConfig, kafka: KafkaConfig, stopping: asyncio.Eve
         Path(config.spool.directory), config.spool.bytes_max, fsync=config.spool.fsync
     )
     metrics.spool_bytes_max.set(spool.bytes_max)
+    metrics.spool_bytes.set_function(lambda: spool.bytes)
+    metrics.spool_entries.set_function(lambda: spool.entries)
     orphans = sum(close_orphans(each, datetime.now(UTC)) for each in (spool, *adopted))
     publisher, heartbeats = Publisher(kafka), Publisher(kafka)
     pump = Pump(spool, publisher)
@@ -57,7 +59,7 @@ async def run_edge(config: EdgeConfig, kafka: KafkaConfig, stopping: asyncio.Eve
         async with beside(
             pump.run(),
             beat(edge_id, gateway, spool, heartbeats),
-            *(_empty(each, publisher) for each in adopted),
+            *(_empty(each, kafka) for each in adopted),
         ):
             await serve(app, listener, stopping, config.shutdown_s_max)
     finally:
@@ -69,11 +71,15 @@ async def run_edge(config: EdgeConfig, kafka: KafkaConfig, stopping: asyncio.Eve
     log.info("edge.stopped", edge_id=edge_id, exchange_seq=gateway.exchange_seq, entries=spool.entries)
 
 
-async def _empty(adopted: Spool, publisher: Publisher) -> None:
-    """Publish what a dead sibling left, then give its directory back."""
-    await Pump(adopted, publisher).drain()
-    log.info("spool.adopted", source_id=adopted.source_id)
-    adopted.close()
+async def _empty(adopted: Spool, kafka: KafkaConfig) -> None:
+    """Publish what a dead sibling left, and give its directory back however this ends."""
+    publisher = Publisher(kafka)
+    try:
+        await Pump(adopted, publisher).drain()
+        log.info("spool.adopted", source_id=adopted.source_id)
+    finally:
+        await publisher.close()
+        adopted.close()
 
 
 async def _flushed(pump: Pump) -> None:

@@ -1,8 +1,8 @@
 """Runs a stage over its topics: poll, process, publish, commit, in that order, and never out of it.
 
 What is committed has been processed, and everything that came of it is acknowledged. A revoked
-partition's work is finished or abandoned, never committed past. While a stage waits for a store that
-is down, its partitions are paused and polling goes on, so that the group keeps the member.
+partition's work is finished or abandoned, never committed past. A stage may wait for a store that is
+down for as long as it takes: the group keeps the member.
 """
 
 # aiokafka annotates only part of its API.
@@ -31,7 +31,6 @@ from services.runtime.records import ConsumedRecord, Processed, Stage
 log = structlog.get_logger(__name__)
 
 POLL_S = 0.5
-KEEP_POLLING_S = 1.0
 # How long a rebalance waits for the work in hand before it is abandoned; below every rebalance time-out.
 REVOKE_S_MAX = 10.0
 # The same for a process that was asked to end: a store or a Kafka that is away may not keep it.
@@ -40,6 +39,9 @@ STOP_S_MAX = 10.0
 LEAVE_S_MAX = 5.0
 SESSION_TIMEOUT_MS = 15_000
 REBALANCE_TIMEOUT_MS = 60_000
+# A stage may wait for its store for as long as that is away; heartbeats, which go on by themselves, say that
+# the member lives. Polling meanwhile would wait for a rebalance that waits for the stage.
+POLL_INTERVAL_MS_MAX = 7 * 24 * 3600 * 1000
 
 Result = TypeVar("Result")
 
@@ -51,7 +53,6 @@ class ConsumerConfig(msgspec.Struct, frozen=True, kw_only=True):
     group_instance_id: str = ""
     batch_records_max: int = 2_000
     batch_wait_ms_max: int = 0
-    keep_polling_s: float = KEEP_POLLING_S
     revoke_s_max: float = REVOKE_S_MAX
     stop_s_max: float = STOP_S_MAX
 
@@ -103,6 +104,7 @@ class ConsumerLoop:
                 request_timeout_ms=max(self._kafka.request_timeout_ms, SESSION_TIMEOUT_MS * 2),
                 session_timeout_ms=SESSION_TIMEOUT_MS,
                 rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
+                max_poll_interval_ms=POLL_INTERVAL_MS_MAX,
             )
             consumer.subscribe(self._stage.topics, listener=_Listener(self._revoked))
             try:
@@ -154,7 +156,8 @@ class ConsumerLoop:
                 return
             self._work = asyncio.create_task(self._processed_and_published(records))
             try:
-                processed = await self._while_polling(consumer, self._work, generation)
+                await asyncio.wait({self._work})
+                processed = self._work.result()
             except asyncio.CancelledError:
                 log.warning("consumer.work_abandoned", stage=self._stage.name, records=len(records))
                 if not self._work.cancelled():
@@ -165,25 +168,6 @@ class ConsumerLoop:
                 self._work = None
             if await self._committed(consumer, records):
                 self._count(records, processed, time.monotonic() - started)
-
-    async def _while_polling(
-        self, consumer: AIOKafkaConsumer, work: asyncio.Task[Processed], generation: int
-    ) -> Processed:
-        """Wait for the work; if that takes long, poll with every partition paused to stay in the group."""
-        done, _ = await asyncio.wait({work}, timeout=self._config.keep_polling_s)
-        paused: tuple[TopicPartition, ...] = ()
-        try:
-            while not done:
-                # In a rebalance a poll waits for its end, which waits for this work: together, for ever.
-                if generation == self._generation:
-                    paused = tuple(consumer.assignment())
-                    consumer.pause(*paused)
-                    await consumer.getmany(timeout_ms=0)
-                done, _ = await asyncio.wait({work}, timeout=self._config.keep_polling_s)
-        finally:
-            held = consumer.assignment()
-            consumer.resume(*(place for place in paused if place in held))
-        return work.result()
 
     async def _processed_and_published(self, records: list[ConsumedRecord]) -> Processed:
         processed = await self._stage.process(records)

@@ -8,7 +8,6 @@ import sqlite3
 
 import structlog
 
-from services.runtime import metrics
 from services.runtime.backoff import Backoff
 from services.runtime.publisher import Publisher, PublishFailed
 from services.runtime.spool.store import STARTED, Spool
@@ -59,7 +58,6 @@ class Pump:
                 if not self._failing:
                     log.warning("spool.publish_failed", error=str(exc), entries=self._spool.entries)
                 self._failing = True
-                self._show()
                 await backoff.wait()
 
     async def _publish_some(self) -> None:
@@ -72,11 +70,6 @@ class Pump:
         )
         self._spool.forget(entries)
         self._published = entries[-1].seq
-        self._show()
         if self._failing:
             log.info("spool.publish_recovered", entries=self._spool.entries)
             self._failing = False
-
-    def _show(self) -> None:
-        metrics.spool_entries.set(self._spool.entries)
-        metrics.spool_bytes.set(self._spool.bytes)

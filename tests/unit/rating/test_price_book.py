@@ -214,6 +214,7 @@ def test_all_faults_are_reported_together():
     assert faults(models, head) == [
         "book.modifiers.service_tier.batch: 'half' is not a plain decimal number",
         "book.free.operations: messages is not free as a whole",
+        "book.book_seq: must lie between 1 and 4294967295",
         "models.claude-one.prices[0].output: 'x' is not a plain decimal number",
         "models.claude-one.prices[0].cache_write_1h: 'y' is not a plain decimal number",
         "requests[0].web_serach: unknown setting",
