@@ -72,15 +72,16 @@ def launch_all(chosen: Sequence[Broker], cluster: Sequence[Broker], java: str) -
 
 
 def stop(asked: argparse.Namespace) -> str:
-    """End every broker and return once all are gone; those that take too long are killed."""
+    """End every broker, or the one asked for, and return once gone; one that takes too long is killed."""
     cluster = recorded(asked.data_dir)
     brokers = [] if cluster is None else cluster.brokers(asked.data_dir)
-    running = [broker for broker in brokers if running_pid(broker) is not None]
+    meant = [one for one in brokers if asked.broker in (None, one.number)]
+    running = [one for one in meant if running_pid(one) is not None]
     if not running:
-        return f"No broker runs on {asked.data_dir}."
+        return f"No such broker runs on {asked.data_dir}."
     for broker in running:
         ask_to_end(broker)
-    deadline = time.monotonic() + (STOP_SECONDS_MAX if len(brokers) == 1 else STOP_TOGETHER_SECONDS_MAX)
+    deadline = time.monotonic() + (STOP_SECONDS_MAX if len(running) == 1 else STOP_TOGETHER_SECONDS_MAX)
     slow = [one for one in running if not wait_until_ended(one, deadline - time.monotonic())]
     for broker in slow:
         kill(broker)
@@ -138,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("command", choices=COMMANDS)
     parser.add_argument("--version", help="of Apache Kafka, default: the one in pom.xml")
     parser.add_argument("--brokers", type=int, choices=BROKERS_ALLOWED, default=1, help="default 1")
-    parser.add_argument("--broker", type=int, help="start or kill this one of several")
+    parser.add_argument("--broker", type=int, help="start, stop or kill this one of several")
     parser.add_argument(
         "--port", type=int, default=PORT, help="the first of two per broker; 0 finds free ones; default 9092"
     )
