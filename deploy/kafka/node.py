@@ -78,7 +78,7 @@ def stop(asked: argparse.Namespace) -> str:
     meant = [one for one in brokers if asked.broker in (None, one.number)]
     running = [one for one in meant if running_pid(one) is not None]
     if not running:
-        return f"No such broker runs on {asked.data_dir}."
+        return f"There is nothing to stop on {asked.data_dir}."
     for broker in running:
         ask_to_end(broker)
     deadline = time.monotonic() + (STOP_SECONDS_MAX if len(running) == 1 else STOP_TOGETHER_SECONDS_MAX)
