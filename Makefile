@@ -6,7 +6,7 @@ STAMP := $(VENV)/.ready
 DATA ?= .tollhouse
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test check kafka kafka-stop schemas lock clean
+.PHONY: help setup demo run test check kafka kafka-stop test-kafka schemas lock clean
 
 help: ## List every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ kafka: setup ## Fetch Apache Kafka and run one node on 127.0.0.1:9092 (build/kaf
 
 kafka-stop: setup ## Stop that node
 	$(BIN)/python deploy/kafka/node.py stop
+
+test-kafka: setup ## Run the Kafka tests against Apache Kafka, one broker and three (Java 17, Maven)
+	$(BIN)/python deploy/kafka/check.py
 
 schemas: setup ## Write JSON Schemas and AsyncAPI anew from the event types
 	$(BIN)/python -m schemas.generate

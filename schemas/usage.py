@@ -28,9 +28,10 @@ class TokenCounts(msgspec.Struct, frozen=True, kw_only=True):
 class UsageRecorded(msgspec.Struct, frozen=True, kw_only=True):
     """One exchange's usage; exactly one is published for each, whatever became of it.
 
-    `usage` is Anthropic's usage object (for a stream: message_start's, overwritten by message_delta's),
-    so that a price book of a later day can read what the counts leave out. (source_id, source_seq)
-    rise with the order of publication, so that a tally can tell a replay from news.
+    `usage` is Anthropic's usage object with every member it had, written anew (for a stream:
+    message_start's, overwritten by message_delta's), so that a price book of a later day can read what
+    the counts leave out. (source_id, source_seq) rise with the order of publication, so that a tally can
+    tell a replay from news.
     """
 
     request_id: RequestId

@@ -84,9 +84,11 @@ def _line(value: bytes | None) -> str:
     usage, tokens = rated.usage, rated.usage.tokens
     cached = tokens.cache_read_tokens + tokens.cache_write_5m_tokens + tokens.cache_write_1h_tokens
     cost = f"{rated.cost_usd.normalize():f}" if rated.cost_usd != Decimal(0) else rated.cost_status
-    return (
+    line = (
         f"{usage.started_at:%Y-%m-%d %H:%M:%S.%f}"[:-3].ljust(24)
         + f" {usage.attribution.virtual_key_id:<20} {usage.operation:<12} "
         + f"{usage.model_served or usage.model_requested:<22} {usage.outcome:<14} {usage.usage_status:<9} "
         + f"{tokens.input_tokens:>9} {cached:>9} {tokens.output_tokens:>8}  {cost:<16} {usage.request_id}"
     )
+    # Names come from callers, and a terminal obeys what is not printable.
+    return "".join(each if each.isprintable() else "?" for each in line)

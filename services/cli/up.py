@@ -9,8 +9,10 @@ import click
 from services.cli import settings as settings_file
 from services.cli.outcome import done
 from services.local.plan import StackOptions, plan
-from services.local.supervisor import run_stack
+from services.local.supervisor import Stores, run_stack
 from services.runtime.service import run_command
+
+CREDENTIALS = frozenset(("edge.upstream.api_key", "edge.upstream.auth_token"))
 
 
 @click.command()
@@ -54,8 +56,10 @@ def up(
         clickhouse=configured.get("clickhouse.url", ""),
         upstream=upstream or configured.get("edge.upstream.base_url", "https://api.anthropic.com"),
         is_simulated=simulate,
+        has_credential=bool(CREDENTIALS & configured.keys()),
     )
     environ = dict(os.environ) if path is None else {**os.environ, "TOLLHOUSE_CONFIG": str(path.absolute())}
     layout = plan(options)
-    done(lambda: settings_file.load(path, {**environ, **layout.environ}, {}))
-    sys.exit(run_command(lambda stopping: run_stack(layout, environ, stopping, click.echo)))
+    loaded = done(lambda: settings_file.load(path, {**environ, **layout.environ}, {}))
+    stores = Stores(kafka=loaded.kafka, clickhouse=loaded.clickhouse)
+    sys.exit(run_command(lambda stopping: run_stack(layout, stores, environ, stopping, click.echo)))

@@ -38,8 +38,13 @@ class UpstreamConfig(msgspec.Struct, frozen=True, kw_only=True):
             return
         if parts.scheme not in ("http", "https") or not parts.netloc:
             yield "base_url: must be an http or https address"
-        if parts.query or parts.fragment:
-            yield "base_url: must not carry a query or a fragment"
+        if parts.query or parts.fragment or "@" in parts.netloc:
+            yield "base_url: must not carry a query, a fragment or credentials"
+        for name in ("connect_s_max", "read_s_max", "connections_max"):
+            if not getattr(self, name) > 0:
+                yield f"{name}: must be above 0"
+        if not self.total_s_max >= 0:
+            yield "total_s_max: must not be below 0"
 
     def __repr__(self) -> str:
         return f"UpstreamConfig(base_url={self.base_url!r}, ...)"
@@ -52,6 +57,11 @@ class SpoolConfig(msgspec.Struct, frozen=True, kw_only=True):
     bytes_max: int = 1024 * MIB  # about an hour of Kafka being away at 100 exchanges a second
     fsync: bool = False
 
+    def faults(self) -> Iterable[str]:
+        """Say which settings cannot work."""
+        if self.bytes_max <= 0:
+            yield "bytes_max: must be above 0"
+
 
 class DrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What becomes of an answer whose client has hung up: read on for its usage, within these limits."""
@@ -59,6 +69,13 @@ class DrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     on_disconnect: Literal["drain", "cancel"] = "drain"
     seconds_max: float = 300.0
     exchanges_max: int = 256  # at once; beyond it upstream is cancelled
+
+    def faults(self) -> Iterable[str]:
+        """Say which settings cannot work."""
+        if not self.seconds_max >= 0:
+            yield "seconds_max: must not be below 0"
+        if self.exchanges_max < 0:
+            yield "exchanges_max: must not be below 0"
 
 
 class EdgeConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +96,10 @@ class EdgeConfig(msgspec.Struct, frozen=True, kw_only=True):
         """Say which settings do not fit one another."""
         if not 0 <= self.port <= 65535:
             yield "port: must lie between 0 and 65535"
+        if self.body_bytes_max <= 0:
+            yield "body_bytes_max: must be above 0"
+        if self.shutdown_s_max < 0:
+            yield "shutdown_s_max: must not be below 0"
         if self.host not in LOOPBACK and not self.master_key and not self.allow_open_bind:
             yield (
                 f"host: {self.host} can be reached from elsewhere and no master_key is set; "

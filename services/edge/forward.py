@@ -22,6 +22,7 @@ from services.edge.refusals import (
     sse_error,
 )
 from services.edge.transport import AiohttpTransport, WholeBody
+from services.runtime import metrics
 
 # httpx wants an address with every request; the transport looks only at the target.
 _URL = httpx.URL("http://upstream")
@@ -140,7 +141,8 @@ class _Answer:
 
 
 async def answer_with(refusal: Refusal, request_id: str, send: Send) -> None:
-    """Send an answer of the gateway's own."""
+    """Send an answer of the gateway's own, and count it."""
+    metrics.edge_refusals.labels(refusal.reason).inc()
     body = body_of(refusal, request_id)
     await send(
         {

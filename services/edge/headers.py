@@ -82,8 +82,16 @@ def first(headers: RawHeaders, *names: bytes) -> str:
     for wanted in names:
         for name, value in headers:
             if name == wanted:
-                return value.decode("latin-1")
+                return _decoded(value)
     return ""
+
+
+def _decoded(value: bytes) -> str:
+    """Read a header's value as the UTF-8 that clients send, or else as what HTTP/1.1 once said it was."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 def named_by_connection(headers: Iterable[tuple[bytes, bytes]]) -> frozenset[bytes]:

@@ -16,7 +16,7 @@ from services.runtime.spool.store import CLOSED, OPENED, STARTED, Spool, SpoolFu
 
 log = structlog.get_logger(__name__)
 
-# What the last bytes of an answer may wait for the spool (promise P2).
+# What the last bytes of an answer should wait for the spool at most; a slower append is counted (promise P2).
 SPOOL_WAIT_MS_MAX = 50
 
 

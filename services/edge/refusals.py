@@ -37,6 +37,9 @@ TARGET_NOT_ASCII = Refusal(
 TARGET_LEAVES_BASE = Refusal(
     "unknown_route", 400, "invalid_request_error", "The request target must not contain dot segments."
 )
+BODY_TOO_SLOW = Refusal(
+    "body_too_slow", 408, "timeout_error", "The request's body did not arrive in time.", True
+)
 BODY_TOO_LARGE = Refusal(
     "body_too_large", 413, "request_too_large", "Request exceeds the maximum size that the gateway accepts."
 )

@@ -15,6 +15,8 @@ from yarl import URL
 _SKIP_AUTO_HEADERS = (hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.USER_AGENT, hdrs.CONTENT_TYPE)
 # Of an answer's head, in bytes a line; Anthropic's are below 1 KB.
 HEADER_BYTES_MAX = 65536
+# For a connection of the pool to come free; beyond it the client had better try another edge.
+POOL_S_MAX = 30.0
 
 
 class UpstreamStream(httpx.AsyncByteStream):
@@ -51,7 +53,12 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=connections_max),
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_s_max, sock_read=read_s_max),
+            timeout=aiohttp.ClientTimeout(
+                total=None,
+                connect=POOL_S_MAX + connect_s_max,
+                sock_connect=connect_s_max,
+                sock_read=read_s_max,
+            ),
             auto_decompress=False,
             trust_env=False,
             max_line_size=HEADER_BYTES_MAX,

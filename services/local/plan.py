@@ -15,6 +15,14 @@ SIMULATED_PORT_STEP = 3
 # What an exchange that is open may take when the stack is stopped; all of it must be down within 10 s.
 EDGE_SHUTDOWN_S_MAX = 3
 SIMULATED_KEY = "sk-ant-simulated"
+# Credentials stay with the service that uses them.
+SECRETS_OF = {
+    "edge": frozenset(
+        ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "TOLLHOUSE_MASTER_KEY", "LITELLM_MASTER_KEY")
+    ),
+    "sink": frozenset(("CLICKHOUSE_PASSWORD",)),
+}
+SECRETS = frozenset[str]().union(*SECRETS_OF.values())
 
 
 class StackOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,8 +34,9 @@ class StackOptions(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: Path
     kafka: str = ""
     clickhouse: str = ""
-    upstream: str = ""
+    upstream: str
     is_simulated: bool = False
+    has_credential: bool = False
 
 
 class Child(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +50,7 @@ class Child(msgspec.Struct, frozen=True, kw_only=True):
         "connect", "/ping", "/health/readiness"
     ]  # a connection is enough, or this path answers 200
     stop_turn: int  # those of one turn are stopped together, the lowest first
+    secrets: frozenset[str] = frozenset()  # of SECRETS, the variables that it may see
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,8 +61,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     services: tuple[Child, ...]
     environ: Mapping[str, str]
     addresses: Sequence[tuple[str, str]]
-    kafka: str
-    clickhouse: str
 
 
 def plan(options: StackOptions) -> Plan:
@@ -67,8 +75,6 @@ def plan(options: StackOptions) -> Plan:
         services=tuple(_services(options)),
         environ=_environ(options, kafka, clickhouse, upstream),
         addresses=_addresses(options, kafka, clickhouse, upstream),
-        kafka=kafka,
-        clickhouse=clickhouse,
     )
 
 
@@ -105,6 +111,7 @@ def _services(options: StackOptions) -> list[Child]:
             port_option="--port",
             probe="/health/readiness",
             stop_turn=turn,
+            secrets=SECRETS_OF.get(name, frozenset()),
         )
         for name, step, turn in (
             ("edge", 0, 1),
@@ -124,13 +131,18 @@ def _environ(options: StackOptions, kafka: str, clickhouse: str, upstream: str) 
         "TOLLHOUSE_SINK_PORT": str(options.port + SINK_PORT_STEP),
         "TOLLHOUSE_SPOOL_DIRECTORY": str(options.data_dir / "spool"),
         "TOLLHOUSE_SHUTDOWN_S_MAX": str(EDGE_SHUTDOWN_S_MAX),
+        "ANTHROPIC_API_BASE": upstream,
     }
-    if upstream:
-        environ["ANTHROPIC_API_BASE"] = upstream
     if options.is_simulated:  # a real key has no business with a simulation
         environ["ANTHROPIC_API_KEY"] = SIMULATED_KEY
         environ["ANTHROPIC_AUTH_TOKEN"] = ""
     return environ
+
+
+def _credential(options: StackOptions) -> str:
+    if options.is_simulated:
+        return "simulated, any key will do"
+    return "under the gateway's credential" if options.has_credential else "under each caller's own key"
 
 
 def _addresses(options: StackOptions, kafka: str, clickhouse: str, upstream: str) -> list[tuple[str, str]]:
@@ -138,11 +150,7 @@ def _addresses(options: StackOptions, kafka: str, clickhouse: str, upstream: str
     rating, sink = options.port + RATING_PORT_STEP, options.port + SINK_PORT_STEP
     return [
         ("edge", f"{edge}/anthropic   (the base URL for clients)"),
-        *(
-            [("upstream", f"{upstream}{'   (simulated)' if options.is_simulated else ''}")]
-            if upstream
-            else []
-        ),
+        ("upstream", f"{upstream}   ({_credential(options)})"),
         ("kafka", kafka),
         ("clickhouse", clickhouse),
         ("metrics", f"{edge}/metrics, http://{HOST}:{rating}/metrics, http://{HOST}:{sink}/metrics"),

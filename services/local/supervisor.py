@@ -11,10 +11,11 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 
-from services.local.plan import HOST, Child, Plan
+from services.local.plan import HOST, SECRETS, Child, Plan
 from services.runtime.clickhouse import ClickHouseConfig
 from services.runtime.errors import ServiceStopped, StartRefused
 from services.runtime.kafka import KafkaConfig
@@ -24,25 +25,36 @@ from services.runtime.topics import migrate_topics
 START_S_MAX = 60.0
 STOP_S_MAX_PER_TURN = (5.0, 2.0, 2.0)  # edge; consumers; servers: together below 10
 PROBE_S = 0.05
+LAST_WORDS_BYTES_MAX = 16 * 1024
 LINUX_PR_SET_PDEATHSIG = 1
 
 Say = Callable[[str], None]
 
 
-async def run_stack(layout: Plan, environ: Mapping[str, str], stopping: asyncio.Event, say: Say) -> None:
+class Stores(NamedTuple):
+    """What is migrated before the services start, as it is configured."""
+
+    kafka: KafkaConfig
+    clickhouse: ClickHouseConfig
+
+
+async def run_stack(
+    layout: Plan, stores: Stores, environ: Mapping[str, str], stopping: asyncio.Event, say: Say
+) -> None:
     """Run the stack until `stopping` is set; StartRefused if it cannot begin, ServiceStopped if one ends."""
     lock = _locked(layout.data_dir)
     try:
         _check_extra(layout)
         _check_ports((*layout.servers, *layout.services))
-        await _Stack(layout, environ, say).run(stopping)
+        await _Stack(layout, stores, environ, say).run(stopping)
     finally:
         os.close(lock)
 
 
 class _Stack:
-    def __init__(self, layout: Plan, environ: Mapping[str, str], say: Say) -> None:
+    def __init__(self, layout: Plan, stores: Stores, environ: Mapping[str, str], say: Say) -> None:
         self._plan = layout
+        self._stores = stores
         self._logs = layout.data_dir / "logs"
         self._environ = {**environ, **layout.environ}
         self._say = say
@@ -77,20 +89,13 @@ class _Stack:
         try:
             async with asyncio.timeout(START_S_MAX):
                 await self._launch(self._plan.servers)
-                await migrate_topics(KafkaConfig(bootstrap_servers=self._plan.kafka))
-                await migrate_tables(self._clickhouse())
+                await migrate_topics(self._stores.kafka)
+                await migrate_tables(self._stores.clickhouse)
                 await self._launch(self._plan.services)
         except TimeoutError as exc:
             raise StartRefused(
                 f"the stack was not ready within {START_S_MAX:.0f} s; see {self._logs}."
             ) from exc
-
-    def _clickhouse(self) -> ClickHouseConfig:
-        return ClickHouseConfig(
-            url=self._plan.clickhouse,
-            user=self._environ.get("CLICKHOUSE_USER") or "default",
-            password=self._environ.get("CLICKHOUSE_PASSWORD", ""),
-        )
 
     async def _launch(self, children: Sequence[Child]) -> None:
         for child in children:
@@ -107,7 +112,7 @@ class _Stack:
         with path.open("wb") as output:
             return await asyncio.create_subprocess_exec(
                 *child.argv,
-                env=dict(self._environ),
+                env={k: v for k, v in self._environ.items() if k not in SECRETS - child.secrets},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -148,10 +153,18 @@ class _Stack:
     def _last_words(self, child: Child, code: int) -> str:
         """Say why a child ended: its own sentence where it wrote one, else where to look."""
         path = self._logs / f"{child.name}.log"
-        lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+        lines = _last(path).decode(errors="replace").splitlines()
         sentence = list(takewhile(lambda line: not line.startswith("{"), reversed(lines)))[::-1]
         why = "\n".join(sentence).partition(": ")[2] or "it said nothing more"
         return f"{child.name} ended with exit code {code}: {why} (log: {path})"
+
+
+def _last(path: Path) -> bytes:
+    if not path.exists():
+        return b""
+    with path.open("rb") as log:
+        log.seek(max(0, path.stat().st_size - LAST_WORDS_BYTES_MAX))
+        return log.read()
 
 
 async def _is_ready(child: Child, client: httpx.AsyncClient) -> bool:

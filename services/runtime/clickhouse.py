@@ -135,6 +135,9 @@ class ClickHouseConfig(msgspec.Struct, frozen=True, kw_only=True):
         if parts.query or parts.fragment:
             yield "url: must end with its path"
 
+    def __repr__(self) -> str:
+        return f"ClickHouseConfig(url={self.url!r}, user={self.user!r}, ...)"
+
 
 class ClickHouse:
     """A client that connects when it is first needed; safe for concurrent use within one event loop."""

@@ -24,6 +24,7 @@ from aiokafka.structs import ConsumerRecord
 from services.runtime import metrics
 from services.runtime.backoff import Backoff
 from services.runtime.dead_letters import dead_letter
+from services.runtime.errors import ServiceStopped
 from services.runtime.kafka import KafkaConfig
 from services.runtime.publisher import Publisher, PublishFailed
 from services.runtime.records import ConsumedRecord, Processed, Stage
@@ -31,6 +32,10 @@ from services.runtime.records import ConsumedRecord, Processed, Stage
 log = structlog.get_logger(__name__)
 
 POLL_S = 0.5
+# Of the values gathered before a stage works, whatever their number.
+BATCH_BYTES_MAX = 64 * 1024 * 1024
+# So many dead letters without a live record between them are no accident of a few: a person has to look.
+DEAD_IN_A_ROW_MAX = 1_000
 # How long a rebalance waits for the work in hand before it is abandoned; below every rebalance time-out.
 REVOKE_S_MAX = 10.0
 # The same for a process that was asked to end: a store or a Kafka that is away may not keep it.
@@ -52,6 +57,7 @@ class ConsumerConfig(msgspec.Struct, frozen=True, kw_only=True):
     group_id: str
     group_instance_id: str = ""
     batch_records_max: int = 2_000
+    batch_bytes_max: int = BATCH_BYTES_MAX
     batch_wait_ms_max: int = 0
     revoke_s_max: float = REVOKE_S_MAX
     stop_s_max: float = STOP_S_MAX
@@ -70,6 +76,7 @@ class ConsumerLoop:
         self._generation = 0
         self._work: asyncio.Task[Processed] | None = None
         self._busy = asyncio.Lock()
+        self._dead_in_a_row = 0
         self.is_ready = False
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -132,8 +139,12 @@ class ConsumerLoop:
         self, consumer: AIOKafkaConsumer, stopping: asyncio.Event
     ) -> tuple[int, list[ConsumedRecord]]:
         """Collect records until there are enough, or the first of them has waited long enough."""
-        generation, records, deadline = self._generation, [], None
-        while not stopping.is_set() and len(records) < self._config.batch_records_max:
+        generation, records, deadline, size = self._generation, [], None, 0
+        while (
+            not stopping.is_set()
+            and len(records) < self._config.batch_records_max
+            and size < self._config.batch_bytes_max
+        ):
             left_s = POLL_S if deadline is None else min(POLL_S, deadline - time.monotonic())
             if left_s <= 0:
                 break
@@ -141,8 +152,10 @@ class ConsumerLoop:
                 timeout_ms=int(left_s * 1000), max_records=self._config.batch_records_max - len(records)
             )
             if generation != self._generation:
-                generation, records, deadline = self._generation, [], None
-            records.extend(_consumed(record) for run in polled.values() for record in run)
+                generation, records, deadline, size = self._generation, [], None, 0
+            came = [_consumed(record) for run in polled.values() for record in run]
+            size += sum(len(record.value or b"") for record in came)
+            records.extend(came)
             if records and deadline is None:
                 deadline = time.monotonic() + self._config.batch_wait_ms_max / 1000
         return generation, records
@@ -166,11 +179,12 @@ class ConsumerLoop:
                 return
             finally:
                 self._work = None
-            if await self._committed(consumer, records):
-                self._count(records, processed, time.monotonic() - started)
+            await self._commit(consumer, records)
+            self._count(records, processed, time.monotonic() - started)
 
     async def _processed_and_published(self, records: list[ConsumedRecord]) -> Processed:
         processed = await self._stage.process(records)
+        self._check_dead(len(records), len(processed.dead))
         outgoing = [*processed.outgoing, *(dead_letter(self._stage.name, dead) for dead in processed.dead)]
         backoff = Backoff()
         while True:
@@ -182,22 +196,30 @@ class ConsumerLoop:
                 continue
             return processed
 
-    async def _committed(self, consumer: AIOKafkaConsumer, records: list[ConsumedRecord]) -> bool:
-        """Commit; where the group has moved on, the records come again to whoever owns them now."""
+    def _check_dead(self, records: int, dead: int) -> None:
+        """Stop, with nothing set aside or committed, where a stage can use none of what comes."""
+        self._dead_in_a_row = self._dead_in_a_row + dead if dead == records else 0
+        if self._dead_in_a_row > DEAD_IN_A_ROW_MAX:
+            raise ServiceStopped(
+                f"{self._dead_in_a_row} records in a row were unusable for {self._stage.name}: "
+                "is it older than those who publish?"
+            )
+
+    async def _commit(self, consumer: AIOKafkaConsumer, records: list[ConsumedRecord]) -> None:
+        """Commit; where that fails the records come again to whoever owns them next."""
         offsets = _next_offsets(records)
         try:
             await consumer.commit(offsets)
         except (CommitFailedError, IllegalStateError) as exc:
             log.warning("consumer.commit_refused", stage=self._stage.name, error=type(exc).__name__)
-            return False
+            return
         except KafkaError as exc:
             log.warning("consumer.commit_failed", stage=self._stage.name, error=type(exc).__name__)
-            return False
+            return
         for place, offset in offsets.items():
             metrics.consumer_committed_offset.labels(self._stage.name, place.topic, str(place.partition)).set(
                 offset
             )
-        return True
 
     def _count(self, records: list[ConsumedRecord], processed: Processed, seconds: float) -> None:
         for record in records:

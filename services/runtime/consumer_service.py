@@ -27,7 +27,7 @@ async def run_consumer(
     stopping: asyncio.Event,
     store_is_available: Callable[[], bool] = lambda: True,
 ) -> None:
-    """Run the stage until `stopping` is set; ready while the group has it and its store answers."""
+    """Run the stage until `stopping` is set; ready once it has joined its group, while its store answers."""
     listener = bind(*address)
     publisher = Publisher(kafka)
     loop = ConsumerLoop(stage, config, kafka, publisher)

@@ -11,6 +11,8 @@ import uvicorn
 from services.runtime.errors import StartRefused
 
 BACKLOG = 2048
+# Longer than load balancers keep an idle connection (60 s): they must never send on one that is closing.
+KEEP_ALIVE_S = 75
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -53,6 +55,7 @@ async def serve(app: Any, listener: socket.socket, stopping: asyncio.Event, drai
         date_header=False,
         proxy_headers=False,
         backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=drain_s_max,
     )
     server = _Server(config)

@@ -7,6 +7,7 @@ DURATION_BUCKETS_S = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 
 
 # -- every process ---------------------------------------------------------------------------------------
 
+log_lines_lost = Counter("log_lines_lost_total", "Log lines that standard error did not take.")
 publisher_records = Counter("publisher_records_total", "Records that Kafka acknowledged.")
 publisher_failures = Counter(
     "publisher_failures_total", "Publications that were not acknowledged in full and were tried again."
@@ -25,10 +26,8 @@ edge_exchanges = Counter(
 edge_open_exchanges = Gauge("edge_open_exchanges", "Exchanges that are under way.")
 edge_refusals = Counter(
     "edge_refusals_total",
-    "Requests that the gateway answered itself.",
-    (
-        "reason",
-    ),  # unknown_credential, no_credential, body_too_large, spool_full, unknown_route, shutting_down
+    "Answers of the gateway's own, by the reason of the Refusal (edge/refusals.py).",
+    ("reason",),
 )
 edge_duration = Histogram(
     "edge_duration_seconds", "From request line to last byte.", ("operation",), buckets=DURATION_BUCKETS_S
@@ -47,7 +46,7 @@ edge_records_lost = Counter(
 edge_tap_faults = Counter(
     "edge_tap_faults_total",
     "Responses whose usage could not be read to the end, by what stood in the way.",
-    ("reason",),  # undecodable, too_large, unknown_coding, bug
+    ("reason",),  # undecodable, too_large, unknown_coding
 )
 edge_drains = Counter(
     "edge_drains_total", "Clients that hung up, by what became of the upstream answer.", ("end",)

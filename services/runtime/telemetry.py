@@ -7,6 +7,8 @@ import sys
 import msgspec
 import structlog
 
+from services.runtime import metrics
+
 _ENCODER = msgspec.json.Encoder(enc_hook=str)
 
 
@@ -20,16 +22,30 @@ def configure_logging(service: str) -> None:
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(serializer=_serialized),
         ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: _Lines(),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(service=service)
+    logging.raiseExceptions = False  # a line that cannot be written is not worth another
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_LibraryLines(service))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.captureWarnings(True)
     # aiokafka logs each of its own retries; publisher and consumer say once what came of them.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+
+
+class _Lines:
+    """Writes our own lines; what cannot be written is counted, for no log line may cost an exchange."""
+
+    def msg(self, message: str) -> None:
+        try:
+            sys.stderr.write(message + "\n")
+            sys.stderr.flush()
+        except (OSError, ValueError):
+            metrics.log_lines_lost.inc()
+
+    log = debug = info = warning = error = critical = exception = msg
 
 
 class _LibraryLines(logging.Formatter):

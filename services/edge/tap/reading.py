@@ -23,6 +23,8 @@ TEXT_CHARS_MAX = 256
 
 NO_USAGE = msgspec.Raw(b"null")
 
+COUNTS = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
     """What one answer said of itself, as far as it was read."""
@@ -54,6 +56,9 @@ def reading_of(usage: Usage, status: UsageStatus) -> Reading:
     five_minutes, one_hour, is_guess = cache_writes(usage)
     details = _object(usage.get("output_tokens_details"))
     server_tools = _object(usage.get("server_tool_use"))
+    verbatim = _verbatim(usage)
+    # Without its verbatim form the iterations are lost, which are the bill where there are any.
+    is_guess = is_guess or verbatim is NO_USAGE or not all(_is_count(usage.get(name)) for name in COUNTS)
     return Reading(
         usage_status="estimated" if is_guess and status == "final" else status,
         tokens=TokenCounts(
@@ -66,7 +71,7 @@ def reading_of(usage: Usage, status: UsageStatus) -> Reading:
             web_search_requests=_count(server_tools.get("web_search_requests")),
             web_fetch_requests=_count(server_tools.get("web_fetch_requests")),
         ),
-        usage=_verbatim(usage),
+        usage=verbatim,
         service_tier=text(usage.get("service_tier")),
         speed=text(usage.get("speed")),
         inference_geo=text(usage.get("inference_geo")),
@@ -108,9 +113,14 @@ def _verbatim(usage: Usage) -> msgspec.Raw:
 
 
 def _count(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        return 0
-    return value if 0 <= value <= COUNT_MAX else 0
+    return value if isinstance(value, int) and _is_count(value) else 0
+
+
+def _is_count(value: object) -> bool:
+    """Say whether a member is absent or a number of tokens; anything else is counted as none, by guess."""
+    if value is None:
+        return True
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= COUNT_MAX
 
 
 def _object(value: object) -> Usage:

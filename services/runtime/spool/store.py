@@ -70,7 +70,10 @@ class Spool:
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(tuple[OutgoingRecord, ...]).decode
         self.bytes = 0
-        self.appended = self._recover()
+        try:
+            self.appended = self._recover()
+        except sqlite3.Error as exc:
+            raise StartRefused(f"the spool {directory / DATABASE_NAME} cannot be read: {exc}.") from exc
 
     @property
     def entries(self) -> int:
@@ -189,7 +192,10 @@ def _lock(directory: Path) -> int:
 def _lasting_id(directory: Path) -> SourceId:
     path = directory / SOURCE_NAME
     if path.exists():
-        return SourceId(path.read_text().strip())
+        lasting = path.read_text().strip()
+        if not lasting:
+            raise StartRefused(f"the spool {directory} has lost its id: {path} is empty.")
+        return SourceId(lasting)
     source_id = new_source_id()
     draft = path.with_suffix(".new")
     draft.write_text(source_id)

@@ -11,7 +11,10 @@ from structlog.testing import capture_logs
 
 from schemas import codec
 from schemas.dead_letters import DeadLetter
+from services.runtime.consumer import DEAD_IN_A_ROW_MAX, ConsumerConfig, ConsumerLoop
+from services.runtime.errors import ServiceStopped
 from services.runtime.kafka import KafkaConfig
+from services.runtime.publisher import Publisher
 from services.runtime.records import OutgoingRecord
 from tests.integration.local_kafka import brokers
 from tests.integration.runtime.clients import (
@@ -103,6 +106,23 @@ def test_nothing_is_committed_before_what_came_of_it_is_acknowledged(kafka):
 
 async def _is_committed(kafka, group, offsets) -> bool:
     return await committed(kafka, group) == offsets
+
+
+def test_a_stage_that_can_use_nothing_stops_before_it_has_set_everything_aside(kafka):
+    async def test():
+        topic, group = await new_topic(kafka), new_group()
+        await brokers.create_topic(kafka.bootstrap_servers, f"{topic}.dlq")
+        sent = outgoing(topic, DEAD_IN_A_ROW_MAX + 200)
+        await publish(kafka, sent)
+        stage = EchoStage(topic, poison=frozenset(record.value for record in sent))
+        publisher = Publisher(kafka)
+        config = ConsumerConfig(group_id=group, batch_records_max=300)
+        with pytest.raises(ServiceStopped, match="records in a row were unusable for echo"):
+            await asyncio.wait_for(ConsumerLoop(stage, config, kafka, publisher).run(asyncio.Event()), 30)
+        await publisher.close()
+        assert (await committed(kafka, group))[0] <= DEAD_IN_A_ROW_MAX
+
+    run(test())
 
 
 def test_a_dead_record_lands_on_the_dlq_with_its_exact_bytes_and_the_rest_goes_on(kafka):

@@ -28,7 +28,7 @@ def test_everything_that_can_be_said_is_booked():
         end_user_id="customer",
         session_id="session",
         tags=("a", "b", "c", "7"),
-        metadata={"job": "nightly", "n": "3"},
+        metadata={"user": "other", "session_id": "s", "job": "nightly", "n": "3"},
     )
 
 
@@ -50,7 +50,7 @@ def test_everything_that_can_be_said_is_booked():
 )
 def test_the_end_user_is_the_first_of_headers_litellm_metadata_and_user_id(headers, given, user_id, expected):
     named = [(name.encode(), name.encode()) for name in headers]
-    assert booked(named, user_id, **given) == Attribution(virtual_key_id="vk", end_user_id=expected)
+    assert booked(named, user_id, **given).end_user_id == expected
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,17 @@ def test_the_end_user_is_the_first_of_headers_litellm_metadata_and_user_id(heade
 )
 def test_the_session_is_the_first_of_headers_session_id_and_trace_id(headers, given, expected):
     named = [(name.encode(), name.encode()) for name in headers]
-    assert booked(named, **given) == Attribution(virtual_key_id="vk", session_id=expected)
+    assert booked(named, **given).session_id == expected
+
+
+def test_what_was_not_chosen_for_a_column_stays_in_the_metadata():
+    headers = [(b"x-litellm-end-user-id", "José".encode())]
+    assert booked(headers, user="other", session_id="s", trace_id="t") == Attribution(
+        virtual_key_id="vk",
+        end_user_id="José",
+        session_id="s",
+        metadata={"user": "other", "trace_id": "t"},
+    )
 
 
 def test_tags_that_are_no_list_and_tags_that_are_no_scalars_are_left_out():

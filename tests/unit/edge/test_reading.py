@@ -148,7 +148,7 @@ def test_a_part_that_is_no_object_counts_nothing(absurd):
 
 def test_a_usage_object_beyond_its_limit_is_counted_and_not_kept():
     usage = {"input_tokens": 1, "padding": "x" * USAGE_JSON_BYTES_MAX}
-    assert reading_of(usage, "final") == Reading(usage_status="final", tokens=TokenCounts(input_tokens=1))
+    assert reading_of(usage, "final") == Reading(usage_status="estimated", tokens=TokenCounts(input_tokens=1))
 
 
 def test_names_are_cut_at_their_limit():
@@ -161,4 +161,4 @@ def test_a_usage_object_nested_beyond_the_stack_is_counted_and_not_kept():
     for _ in range(5000):
         nested = [nested]
     usage = {"input_tokens": 1, "deep": nested}
-    assert reading_of(usage, "final") == Reading(usage_status="final", tokens=TokenCounts(input_tokens=1))
+    assert reading_of(usage, "final") == Reading(usage_status="estimated", tokens=TokenCounts(input_tokens=1))

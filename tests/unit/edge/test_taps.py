@@ -215,7 +215,7 @@ def test_names_that_an_answer_gives_are_bounded():
     message = {"id": long, "model": long, "stop_reason": long, "usage": {"input_tokens": 1, "speed": long}}
     cut = "m" * 256
     assert whole(json.dumps(message).encode()) == Reading(
-        usage_status="final",
+        usage_status="estimated",
         tokens=TokenCounts(input_tokens=1),
         usage=NO_USAGE,
         speed=cut,
