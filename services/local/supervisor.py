@@ -5,13 +5,14 @@ import ctypes
 import fcntl
 import importlib.util
 import os
+import shutil
 import signal
 import socket
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -26,6 +27,9 @@ START_S_MAX = 60.0
 STOP_S_MAX_PER_TURN = (5.0, 2.0, 2.0)  # edge; consumers; servers: together below 10
 PROBE_S = 0.05
 LAST_WORDS_BYTES_MAX = 16 * 1024
+# Of one log, and of the one before it: some 150,000 exchanges. Looked at every LOGS_LOOKED_AT_S.
+LOG_BYTES_MAX = 64 * 1024 * 1024
+LOGS_LOOKED_AT_S = 10.0
 LINUX_PR_SET_PDEATHSIG = 1
 
 Say = Callable[[str], None]
@@ -109,7 +113,7 @@ class _Stack:
         path = self._logs / f"{child.name}.log"
         if path.exists():
             path.replace(path.with_suffix(".log.1"))
-        with path.open("wb") as output:
+        with path.open("ab") as output:  # appending, so that the file can be emptied under the child
             return await asyncio.create_subprocess_exec(
                 *child.argv,
                 env={k: v for k, v in self._environ.items() if k not in SECRETS - child.secrets},
@@ -131,7 +135,12 @@ class _Stack:
     async def _watch(self, stopping: asyncio.Event) -> None:
         asked = asyncio.create_task(stopping.wait())
         exits = {asyncio.create_task(process.wait()): child for child, process in self._running.values()}
-        done, _ = await asyncio.wait({asked, *exits}, return_when=asyncio.FIRST_COMPLETED)
+        done: set[asyncio.Task[Any]] = set()
+        while not done:
+            await asyncio.to_thread(bound_logs, self._logs, LOG_BYTES_MAX)
+            done, _ = await asyncio.wait(
+                {asked, *exits}, timeout=LOGS_LOOKED_AT_S, return_when=asyncio.FIRST_COMPLETED
+            )
         for task in (asked, *exits):
             task.cancel()
         ended = [(exits[task], task.result()) for task in done if task in exits]
@@ -157,6 +166,14 @@ class _Stack:
         sentence = list(takewhile(lambda line: not line.startswith("{"), reversed(lines)))[::-1]
         why = "\n".join(sentence).partition(": ")[2] or "it said nothing more"
         return f"{child.name} ended with exit code {code}: {why} (log: {path})"
+
+
+def bound_logs(directory: Path, bytes_max: int) -> None:
+    """Move logs that have grown beyond `bytes_max` to `.log.1`, in the place of the older ones there."""
+    for path in directory.glob("*.log"):
+        if path.stat().st_size > bytes_max:
+            shutil.copyfile(path, path.with_suffix(".log.1"))
+            os.truncate(path, 0)
 
 
 def _last(path: Path) -> bytes:

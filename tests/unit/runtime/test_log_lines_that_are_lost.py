@@ -16,7 +16,7 @@ os.dup2(writing, 2)
 structlog.get_logger().info("exchange.finished", request_id="r")
 structlog.get_logger().error("spool.append_failed")
 logging.getLogger("some.library").error("cannot be told")
-print(metrics.log_lines_lost._value.get())
+print(metrics.log_lines_lost._value.get(), flush=True)
 os._exit(0)
 """
 
