@@ -42,6 +42,8 @@ REVOKE_S_MAX = 10.0
 STOP_S_MAX = 10.0
 # For saying goodbye to the group; one that does not hear it finds out by the session's time-out.
 LEAVE_S_MAX = 5.0
+# aiokafka tries a commit for as long as the broker is away; a later one says as much as this one.
+COMMIT_S_MAX = 30.0
 SESSION_TIMEOUT_MS = 15_000
 REBALANCE_TIMEOUT_MS = 60_000
 # A stage may wait for its store for as long as that is away; heartbeats, which go on by themselves, say that
@@ -209,11 +211,12 @@ class ConsumerLoop:
         """Commit; where that fails the records come again to whoever owns them next."""
         offsets = _next_offsets(records)
         try:
-            await consumer.commit(offsets)
+            async with asyncio.timeout(COMMIT_S_MAX):
+                await consumer.commit(offsets)
         except (CommitFailedError, IllegalStateError) as exc:
             log.warning("consumer.commit_refused", stage=self._stage.name, error=type(exc).__name__)
             return
-        except KafkaError as exc:
+        except (KafkaError, TimeoutError) as exc:
             log.warning("consumer.commit_failed", stage=self._stage.name, error=type(exc).__name__)
             return
         for place, offset in offsets.items():
