@@ -2,7 +2,6 @@
 
 import asyncio
 import ctypes
-import fcntl
 import importlib.util
 import os
 import shutil
@@ -20,6 +19,7 @@ from services.local.plan import HOST, SECRETS, Child, Plan
 from services.runtime.clickhouse import ClickHouseConfig
 from services.runtime.errors import ServiceStopped, StartRefused
 from services.runtime.kafka import KafkaConfig
+from services.runtime.lock import DirectoryHeld, lock_directory
 from services.runtime.tables import migrate_tables
 from services.runtime.topics import migrate_topics
 
@@ -209,18 +209,13 @@ async def _ended(processes: Sequence[asyncio.subprocess.Process], seconds: float
 
 def _locked(data_dir: Path) -> int:
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        handle = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as exc:
-        raise StartRefused(f"cannot use the data directory {data_dir}: {exc.strerror}.") from exc
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
+        return lock_directory(data_dir, "lock")
+    except DirectoryHeld as exc:
         raise StartRefused(
             f"the data directory {data_dir} is in use by another stack: stop it, or give another --data-dir."
-        ) from None
-    return handle
+        ) from exc
+    except OSError as exc:
+        raise StartRefused(f"cannot use the data directory {data_dir}: {exc.strerror}.") from exc
 
 
 def _check_extra(layout: Plan) -> None:

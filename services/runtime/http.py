@@ -26,18 +26,28 @@ class _Server(uvicorn.Server):
 
 def bind(host: str, port: int) -> socket.socket:
     """Take the address before anything else is started; StartRefused where it is not to be had."""
+    try:
+        listener = listening(host, port, BACKLOG)
+    except OSError as exc:
+        raise StartRefused(f"cannot listen on {host}:{port}: {exc.strerror}.") from exc
+    listener.setblocking(False)
+    return listener
+
+
+def listening(host: str, port: int, backlog: int) -> socket.socket:
+    """Give a socket that listens, for whoever has words of its own for the OSError where it cannot."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With the protocol named: event loops switch Nagle's delay off only for sockets that say they are TCP.
+    # With the protocol named: event loops switch Nagle's delay off only for sockets that say they are TCP,
+    # and it costs every answer on a reused connection 40 ms.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     try:
         listener.bind((host, port))
-        listener.listen(BACKLOG)
-    except OSError as exc:
+        listener.listen(backlog)
+    except BaseException:
         listener.close()
-        raise StartRefused(f"cannot listen on {host}:{port}: {exc.strerror}.") from exc
-    listener.setblocking(False)
+        raise
     return listener
 
 

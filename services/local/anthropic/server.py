@@ -20,6 +20,7 @@ from services.local.anthropic.recording import FinishedExchange, KeepLast, Recei
 from services.local.anthropic.reply import CannedReply
 from services.local.anthropic.wire import WireProtocol
 from services.runtime.errors import StartRefused
+from services.runtime.http import listening
 
 KEEP_ALIVE_SECONDS = 75  # longer than the pools of clients keep an idle connection
 CONNECTIONS_WAITING_MAX = 2_048
@@ -99,8 +100,7 @@ class SimulatedAnthropic:
 def listen(host: str, port: int) -> socket.socket:
     """Take the address, or refuse to start in one sentence."""
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=CONNECTIONS_WAITING_MAX)
+        return listening(host, port, CONNECTIONS_WAITING_MAX)
     except (OSError, OverflowError) as exc:
         # create_server writes the address into the system's words; the sentence has it already.
         number = exc.errno if isinstance(exc, OSError) else None

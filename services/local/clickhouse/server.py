@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import signal
 import socket
@@ -18,6 +17,8 @@ from services.local.clickhouse.access import Account, is_loopback
 from services.local.clickhouse.engine import Engine
 from services.local.clickhouse.http import HttpInterface
 from services.runtime.errors import StartRefused
+from services.runtime.http import listening
+from services.runtime.lock import DirectoryHeld, lock_directory
 
 MEMORY_BYTES_MAX_DEFAULT = 2_000_000_000
 # Below this the engine's own caches and threads leave nothing for queries.
@@ -80,15 +81,11 @@ def serve(config: ServerConfig) -> None:
 @contextlib.contextmanager
 def _listening(host: str, port: int) -> Generator[socket.socket]:
     """Take the port before the engine starts, for that takes longer."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With the protocol named, asyncio switches Nagle's delay off; it would cost every answer 40 ms.
-    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, port))
-            listener.listen(CONNECTIONS_MAX)
-        except (OSError, OverflowError) as exc:
-            raise StartRefused(f"The local ClickHouse cannot listen on {host}:{port}: {exc}.") from exc
+    try:
+        listener = listening(host, port, CONNECTIONS_MAX)
+    except (OSError, OverflowError) as exc:
+        raise StartRefused(f"The local ClickHouse cannot listen on {host}:{port}: {exc}.") from exc
+    with listener:
         yield listener
 
 
@@ -96,16 +93,15 @@ def _listening(host: str, port: int) -> Generator[socket.socket]:
 def _claimed(data_dir: Path) -> Generator[Path]:
     """Hold the directory for this process: the engine's own lock fails with a page of text."""
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        lock = (data_dir / LOCK_FILE).open("w")
+        lock = lock_directory(data_dir, LOCK_FILE)
+    except DirectoryHeld as exc:
+        raise StartRefused(f"The data directory {data_dir} is in use by another process.") from exc
     except OSError as exc:
         raise StartRefused(f"The data directory {data_dir} cannot be used: {exc.strerror}.") from exc
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as exc:
-            raise StartRefused(f"The data directory {data_dir} is in use by another process.") from exc
+    try:
         yield data_dir.resolve()
+    finally:
+        os.close(lock)
 
 
 def _open_engine(data_dir: Path, memory_bytes_max: int) -> Engine:

@@ -1,6 +1,5 @@
 """Puts the broker together over one data directory and answers each request that needs no waiting."""
 
-import fcntl
 import os
 import time
 from collections.abc import Callable
@@ -54,6 +53,7 @@ from services.local.kafka.offsets import CommittedOffsets
 from services.local.kafka.topics import TopicRecord, Topics
 from services.local.kafka.transactions import TransactionalProducer, Transactions
 from services.runtime.errors import StartRefused
+from services.runtime.lock import DirectoryHeld, lock_directory
 
 NODE_ID = 1
 
@@ -220,16 +220,11 @@ class Broker:
 def _locked(data_dir: Path) -> int:
     """Make the data directory this process's own until the descriptor is closed."""
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        return lock_directory(data_dir, "lock")
+    except DirectoryHeld as exc:
+        raise StartRefused(f"The data directory {data_dir} is in use by another process.") from exc
     except OSError as exc:
         raise StartRefused(f"The data directory {data_dir} cannot be written: {exc.strerror}.") from exc
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as exc:
-        os.close(descriptor)
-        raise StartRefused(f"The data directory {data_dir} is in use by another process.") from exc
-    return descriptor
 
 
 def _cluster_id(path: Path) -> str:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import msgspec
 
-from services.local.kafka.batch import ProducerId
 from services.local.kafka.configs import decode_config
 from services.local.kafka.errors import ErrorCode, Refused
 from services.local.kafka.files import SegmentFiles
@@ -70,10 +69,6 @@ class Topics:
     def logs(self) -> list[PartitionLog]:
         """List every open log."""
         return [log for topic in self._topics.values() for log in topic.logs]
-
-    def logs_open_for(self, producer_id: ProducerId) -> list[PartitionLog]:
-        """List the logs in which a producer has an open transaction."""
-        return [log for log in self.logs() if producer_id in log.producers.open_transactions()]
 
     def check_new(self, name: str, record: TopicRecord) -> None:
         """Refuse a topic that could not be created."""

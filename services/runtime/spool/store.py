@@ -4,7 +4,6 @@ An append has happened when the call returns: write() was done, so the entry sur
 process. It survives the loss of the host only with `fsync`.
 """
 
-import fcntl
 import os
 import sqlite3
 from collections.abc import Iterable, Sequence
@@ -15,6 +14,7 @@ import msgspec
 
 from schemas.ids import RequestId, SourceId, new_source_id
 from services.runtime.errors import StartRefused
+from services.runtime.lock import DirectoryHeld, lock_directory
 from services.runtime.records import OutgoingRecord
 
 DATABASE_NAME = "spool.sqlite3"
@@ -177,16 +177,11 @@ def _opened(path: Path, fsync: bool) -> sqlite3.Connection:
 
 def _lock(directory: Path) -> int:
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        handle = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return lock_directory(directory, LOCK_NAME)
+    except DirectoryHeld as exc:
+        raise SpoolHeld(f"the spool {directory} belongs to another running process.") from exc
     except OSError as exc:
         raise StartRefused(f"the spool {directory} cannot be used: {exc.strerror}.") from exc
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise SpoolHeld(f"the spool {directory} belongs to another running process.") from None
-    return handle
 
 
 def _lasting_id(directory: Path) -> SourceId:
