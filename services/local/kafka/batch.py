@@ -25,6 +25,7 @@ LENGTH_PREFIX_BYTES = 12  # base offset and length, which the length itself does
 MAGIC = 2
 CODEC_MASK = 0x07
 CODEC_NAMES = ("uncompressed", "gzip", "snappy", "lz4", "zstd")
+UNCOMPRESSED = 0
 LOG_APPEND_TIME_BIT = 0x08
 TRANSACTIONAL_BIT = 0x10
 CONTROL_BIT = 0x20
@@ -183,6 +184,8 @@ def rebuilt(header: BatchHeader, records: list[Record], codec: int) -> bytearray
     attributes, _, first, latest = _ATTRIBUTES_TO_MAX_TIMESTAMP.unpack_from(batch, _ATTRIBUTES_POSITION)
     if header.is_log_append_time:
         attributes, latest = attributes | LOG_APPEND_TIME_BIT, header.max_timestamp
+    if not records:
+        first, latest = header.first_timestamp, header.max_timestamp
     fields: tuple[int, int, int, int] = (attributes, header.last_offset_delta, first, latest)
     _ATTRIBUTES_TO_MAX_TIMESTAMP.pack_into(batch, _ATTRIBUTES_POSITION, *fields)
     _seal(batch)

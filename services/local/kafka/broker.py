@@ -34,7 +34,7 @@ from services.local.kafka.coordination_messages import (
     OffsetFetchRequest,
     TxnOffsetCommitRequest,
 )
-from services.local.kafka.coordinator import GroupCoordinator
+from services.local.kafka.coordinator import SESSION_TIMEOUT_MS_MIN, GroupCoordinator
 from services.local.kafka.errors import ErrorCode, Refused, UnsupportedRequest
 from services.local.kafka.journal import Journal, replace_file
 from services.local.kafka.messages import (
@@ -70,6 +70,7 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     data_dir: Path
     auto_create_partitions: int = 0
+    session_timeout_ms_min: int = SESSION_TIMEOUT_MS_MIN
 
 
 class Broker:
@@ -85,7 +86,7 @@ class Broker:
         journal = Journal(settings.data_dir / "transactions.journal", TransactionalProducer)
         self.transactions = Transactions(journal, self.topics, self.offsets)
         self.transactions.recover(now_ms())
-        self.coordinator = GroupCoordinator(self.topics, self.offsets)
+        self.coordinator = GroupCoordinator(self.topics, self.offsets, settings.session_timeout_ms_min)
         self._handlers: dict[type[Message], Callable[[Message], Message]] = {}
         self._add_record_handlers()
         self._add_group_handlers()

@@ -9,6 +9,7 @@ import msgspec
 
 from services.local.kafka.batch import (
     HEADER_BYTES,
+    UNCOMPRESSED,
     BatchCorrupt,
     BatchHeader,
     Record,
@@ -16,8 +17,10 @@ from services.local.kafka.batch import (
     rebuilt,
     records_of,
 )
+from services.local.kafka.configs import TopicConfig
 from services.local.kafka.log import CompactionPass, LogState, PartitionLog, readable_records
 from services.local.kafka.producers import AbortedTransaction
+from services.local.kafka.segment import Segment
 
 KEYS_MAX = (
     1_000_000  # of the map from key to last offset, some 150 MB; what does not fit waits for the next pass
@@ -47,6 +50,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     clean_offset: int
     tombstones_before: int
     aborted: list[AbortedTransaction]
+    last_batches: frozenset[int]
     segment_bytes: int
 
 
@@ -71,36 +75,52 @@ def plan(log: PartitionLog, now_ms: int) -> Plan | None:
     config = log.config
     if not config.is_compacted or log.closed:
         return None
-    closed: list[SegmentFile] = []
-    for segment in log.segments[:-1]:
-        too_young = segment.max_timestamp_ms > now_ms - config.min_compaction_lag_ms
-        if segment.next_offset > log.stable_offset or (config.min_compaction_lag_ms and too_young):
-            break
-        closed.append(
-            SegmentFile(
-                path=segment.path,
-                base_offset=segment.base_offset,
-                next_offset=segment.next_offset,
-                size_bytes=segment.size_bytes,
-            )
-        )
+    closed = list(_cleanable(log, now_ms))
     clean_offset = max((done.end_offset for done in log.state.passes), default=0)
     expired = [done for done in log.state.passes if done.at_ms <= now_ms - config.delete_retention_ms]
     tombstones_before = max((done.end_offset for done in expired), default=0)
-    dirty_bytes = sum(segment.size_bytes for segment in closed if segment.next_offset > clean_offset)
-    total_bytes = sum(segment.size_bytes for segment in closed)
-    is_dirty = dirty_bytes > 0 and dirty_bytes >= config.min_cleanable_dirty_ratio * total_bytes
     oldest_tombstone = log.state.oldest_tombstone
     may_drop_tombstones = oldest_tombstone is not None and oldest_tombstone < tombstones_before
-    if not is_dirty and not may_drop_tombstones:
+    if not may_drop_tombstones and not _is_due(closed, clean_offset, config, now_ms):
         return None
     return Plan(
         log=log,
-        segments=closed,
+        segments=[_as_planned(segment) for segment in closed],
         clean_offset=clean_offset,
         tombstones_before=tombstones_before,
         aborted=log.aborted_between(0, log.end_offset),
+        last_batches=log.producers.last_batches(),
         segment_bytes=config.segment_bytes,
+    )
+
+
+def _cleanable(log: PartitionLog, now_ms: int) -> Iterator[Segment]:
+    """Give the closed segments up to the first that is too young or holds an open transaction."""
+    lag_ms = log.config.min_compaction_lag_ms
+    for segment in log.segments[:-1]:
+        too_young = lag_ms and segment.max_timestamp_ms > now_ms - lag_ms
+        if too_young or segment.next_offset > log.stable_offset:
+            return
+        yield segment
+
+
+def _is_due(closed: list[Segment], clean_offset: int, config: TopicConfig, now_ms: int) -> bool:
+    """Whether enough is dirty, or anything has been for too long."""
+    dirty = [segment for segment in closed if segment.next_offset > clean_offset and segment.size_bytes]
+    if not dirty:
+        return False
+    is_overdue = dirty[0].first_timestamp_ms < now_ms - config.max_compaction_lag_ms
+    total_bytes = sum(segment.size_bytes for segment in closed)
+    dirty_bytes = sum(segment.size_bytes for segment in dirty)
+    return is_overdue or dirty_bytes > config.min_cleanable_dirty_ratio * total_bytes
+
+
+def _as_planned(segment: Segment) -> SegmentFile:
+    return SegmentFile(
+        path=segment.path,
+        base_offset=segment.base_offset,
+        next_offset=segment.next_offset,
+        size_bytes=segment.size_bytes,
     )
 
 
@@ -201,7 +221,10 @@ class _Cleaner:
         kept = [record for record in records if self._survives(header, record)]
         if len(kept) == len(records):
             return batch
-        return rebuilt(header, kept, header.codec) if kept else b""
+        if kept:
+            return rebuilt(header, kept, header.codec)
+        # A producer's last batch stays, if empty: else a restart would forget how far its sequence went.
+        return rebuilt(header, [], UNCOMPRESSED) if header.base_offset in self._plan.last_batches else b""
 
     def _survives(self, header: BatchHeader, record: Record) -> bool:
         if record.key is None:

@@ -9,6 +9,38 @@ from services.local.kafka.errors import ErrorCode, Refused
 
 UNLIMITED = -1
 DAY_MS = 24 * 3_600_000
+INT_MAX = 2**31 - 1
+LONG_MAX = 2**63 - 1
+SEGMENT_BYTES_MIN = 1024**2  # Kafka's since 4.0
+
+# Settings of Apache Kafka's that mean nothing here, or more than this broker does: refused by name, since a
+# setting that is taken and not heeded would be found out in production.
+NOT_HONOURED = frozenset(
+    (
+        "compression.gzip.level",
+        "compression.lz4.level",
+        "compression.zstd.level",
+        "errors.deadletterqueue.group.enable",
+        "file.delete.delay.ms",
+        "flush.messages",
+        "flush.ms",
+        "follower.replication.throttled.replicas",
+        "index.interval.bytes",
+        "leader.replication.throttled.replicas",
+        "local.retention.bytes",
+        "local.retention.ms",
+        "max.decompressed.message.bytes",
+        "preallocate",
+        "remote.copy.lag.bytes",
+        "remote.copy.lag.ms",
+        "remote.log.copy.disable",
+        "remote.log.delete.on.disable",
+        "remote.storage.enable",
+        "segment.index.bytes",
+        "segment.jitter.ms",
+        "unclean.leader.election.enable",
+    )
+)
 
 
 class TopicConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,7 +49,10 @@ class TopicConfig(msgspec.Struct, frozen=True, kw_only=True):
     cleanup_policy: frozenset[str] = frozenset({"delete"})
     compression_type: str = "producer"
     delete_retention_ms: int = DAY_MS
+    max_compaction_lag_ms: int = LONG_MAX
     max_message_bytes: int = 1_048_588
+    message_timestamp_after_max_ms: int = 3_600_000
+    message_timestamp_before_max_ms: int = LONG_MAX
     message_timestamp_type: str = "CreateTime"
     min_cleanable_dirty_ratio: float = 0.5
     min_compaction_lag_ms: int = 0
@@ -38,6 +73,11 @@ class TopicConfig(msgspec.Struct, frozen=True, kw_only=True):
         return "delete" in self.cleanup_policy
 
     @property
+    def roll_ms(self) -> int:
+        """After what time a segment is closed, so that it can expire or be cleaned."""
+        return min(self.segment_ms, self.max_compaction_lag_ms) if self.is_compacted else self.segment_ms
+
+    @property
     def codec(self) -> int | None:
         """The compression that the topic insists on, None for whatever the producer chose."""
         return None if self.compression_type == "producer" else CODEC_NAMES.index(self.compression_type)
@@ -52,6 +92,8 @@ def decode_config(entries: Mapping[str, str | None]) -> TopicConfig:
     """Decode configuration entries as a client sends them; refuse unknown names and impossible values."""
     fields: dict[str, object] = {}
     for name, value in entries.items():
+        if name in NOT_HONOURED:
+            raise Refused(ErrorCode.INVALID_CONFIG, f"The local Kafka does not honour {name}.")
         if name not in _DECODERS:
             raise Refused(ErrorCode.INVALID_CONFIG, f"Unknown topic config name: {name}")
         if value is None:
@@ -62,7 +104,10 @@ def decode_config(entries: Mapping[str, str | None]) -> TopicConfig:
             raise Refused(
                 ErrorCode.INVALID_CONFIG, f"Invalid value {value} for configuration {name}"
             ) from exc
-    return msgspec.convert(fields, TopicConfig)
+    config = msgspec.convert(fields, TopicConfig)
+    if config.min_compaction_lag_ms > config.max_compaction_lag_ms:
+        raise Refused(ErrorCode.INVALID_CONFIG, "min.compaction.lag.ms is above max.compaction.lag.ms")
+    return config
 
 
 def encode_config(config: TopicConfig) -> dict[str, str]:
@@ -79,7 +124,7 @@ def _encoded(value: frozenset[str] | str | float) -> str:
 
 
 def _policies(value: str) -> frozenset[str]:
-    policies = frozenset(part.strip() for part in value.split(","))
+    policies = frozenset(part.strip() for part in value.split(",") if value.strip())
     if not policies <= {"delete", "compact"}:
         raise ValueError(value)
     return policies
@@ -94,10 +139,10 @@ def _one_of(*choices: str) -> Callable[[str], str]:
     return decode
 
 
-def _at_least(minimum: int) -> Callable[[str], int]:
+def _between(minimum: int, maximum: int = LONG_MAX) -> Callable[[str], int]:
     def decode(value: str) -> int:
         number = int(value)
-        if not minimum <= number < 2**63:
+        if not minimum <= number <= maximum:
             raise ValueError(value)
         return number
 
@@ -114,14 +159,17 @@ def _ratio(value: str) -> float:
 _DECODERS: dict[str, Callable[[str], object]] = {
     "cleanup.policy": _policies,
     "compression.type": _one_of("producer", *CODEC_NAMES),
-    "delete.retention.ms": _at_least(0),
-    "max.message.bytes": _at_least(0),
+    "delete.retention.ms": _between(0),
+    "max.compaction.lag.ms": _between(1),
+    "max.message.bytes": _between(0, INT_MAX),
+    "message.timestamp.after.max.ms": _between(0),
+    "message.timestamp.before.max.ms": _between(0),
     "message.timestamp.type": _one_of("CreateTime", "LogAppendTime"),
     "min.cleanable.dirty.ratio": _ratio,
-    "min.compaction.lag.ms": _at_least(0),
-    "min.insync.replicas": _at_least(1),
-    "retention.bytes": _at_least(UNLIMITED),
-    "retention.ms": _at_least(UNLIMITED),
-    "segment.bytes": _at_least(14),
-    "segment.ms": _at_least(1),
+    "min.compaction.lag.ms": _between(0),
+    "min.insync.replicas": _between(1, INT_MAX),
+    "retention.bytes": _between(UNLIMITED),
+    "retention.ms": _between(UNLIMITED),
+    "segment.bytes": _between(SEGMENT_BYTES_MIN, INT_MAX),
+    "segment.ms": _between(1),
 }

@@ -33,20 +33,29 @@ from services.local.kafka.messages import CodeResponse, PartitionCode
 from services.local.kafka.offsets import METADATA_LENGTH_MAX, CommittedOffsets, Position
 from services.local.kafka.topics import Topics
 
-GROUPS_MAX = 10_000  # in memory; groups that are empty and have no positions are forgotten
+GROUPS_MAX = 10_000  # in memory; groups that are idle and have no positions are forgotten
+SESSION_TIMEOUT_MS_MIN = 6_000  # Kafka's group.min.session.timeout.ms
+SESSION_TIMEOUT_MS_MAX = 30 * 60_000  # Kafka's group.max.session.timeout.ms
 
 
 class GroupCoordinator:
     """Every consumer group of this broker."""
 
-    def __init__(self, topics: Topics, offsets: CommittedOffsets) -> None:
+    def __init__(
+        self, topics: Topics, offsets: CommittedOffsets, session_timeout_ms_min: int = SESSION_TIMEOUT_MS_MIN
+    ) -> None:
         self._topics = topics
         self._offsets = offsets
+        self._session_timeout_ms_min = session_timeout_ms_min
         self._groups: dict[str, Group] = {}
 
     def join(self, request: JoinGroupRequest, client: Client, reply: JoinReply, now_s: float) -> None:
         """Let a member join; `reply` is called at once for a refusal, else when its generation begins."""
         try:
+            if not request.group:
+                raise Refused(ErrorCode.INVALID_GROUP_ID)
+            if not self._session_timeout_ms_min <= request.session_timeout <= SESSION_TIMEOUT_MS_MAX:
+                raise Refused(ErrorCode.INVALID_SESSION_TIMEOUT)
             self._group(request.group).join(request, client, reply, now_s)
         except Refused as refusal:
             reply(JoinGroupResponse(error_code=refusal.code, member_id=request.member_id))
@@ -78,7 +87,7 @@ class GroupCoordinator:
         """Remember a group's positions."""
         refused = ErrorCode.NONE
         try:
-            group = self._groups.get(request.group) or Group(request.group)
+            group = self._committing(request)
             group.check_commit(request.member_id, request.generation_id, now_s)
         except Refused as refusal:
             refused = refusal.code
@@ -151,15 +160,24 @@ class GroupCoordinator:
         return group
 
     def _group(self, name: str) -> Group:
-        if not name:
-            raise Refused(ErrorCode.INVALID_GROUP_ID)
         group = self._groups.get(name)
         if group is not None:
             return group
         if len(self._groups) >= GROUPS_MAX:
+            self._forget_idle()
+        if len(self._groups) >= GROUPS_MAX:
             raise Refused(ErrorCode.POLICY_VIOLATION, f"This broker coordinates {GROUPS_MAX} groups.")
         self._groups[name] = Group(name)
         return self._groups[name]
+
+    def _committing(self, request: OffsetCommitRequest) -> Group:
+        """Give the group that positions are committed into; a group that is gone has no generations."""
+        group = self._groups.get(request.group)
+        if group is not None:
+            return group
+        if request.generation_id >= 0 and not self._offsets.of_group(request.group):
+            raise Refused(ErrorCode.ILLEGAL_GENERATION)
+        return Group(request.group)
 
     def _commit_fault(self, topic: str, commit: PartitionCommit) -> ErrorCode:
         try:
@@ -192,7 +210,7 @@ class GroupCoordinator:
 
     def _forget_idle(self) -> None:
         for name, group in list(self._groups.items()):
-            if group.is_empty and not self._offsets.of_group(name):
+            if group.is_idle and not self._offsets.of_group(name):
                 del self._groups[name]
 
 

@@ -21,9 +21,7 @@ from services.local.kafka.members import Client, JoinReply, Member, SyncReply, s
 # How long the first generation of an empty group waits for more members: Kafka's default is 3 s, but a
 # laptop's consumers start together and a test should not wait.
 FIRST_REBALANCE_DELAY_S = 0.2
-MEMBERS_MAX = 250  # per group
-SESSION_TIMEOUT_MS_MIN = 200  # Kafka's default is 6 s; tests of dead members need less
-SESSION_TIMEOUT_MS_MAX = 30 * 60_000
+MEMBERS_MAX = 250  # per group, those included that were told an id and have not joined yet
 
 
 class GroupState(Enum):
@@ -47,6 +45,7 @@ class Group:
         self._leader_id = ""
         self._members: dict[str, Member] = {}
         self._static: dict[str, str] = {}
+        self._told: dict[str, float] = {}
         self._deadline_s: float | None = None
         self._is_first_round = False
 
@@ -55,24 +54,32 @@ class Group:
         """Whether the group has no members."""
         return not self._members
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody is a member or about to become one."""
+        return not self._members and not self._told
+
     def join(self, request: JoinGroupRequest, client: Client, reply: JoinReply, now_s: float) -> None:
         """Take a member in, or in again; `reply` is called when the generation it belongs to begins."""
         self._check_join(request)
-        member = self._members.get(request.member_id)
-        if member is None and request.member_id:
-            raise Refused(ErrorCode.UNKNOWN_MEMBER_ID)
         instance_id = request.group_instance_id
-        if member is not None and instance_id and self._static.get(instance_id) != request.member_id:
-            raise Refused(ErrorCode.FENCED_INSTANCE_ID)
+        if request.member_id:
+            self._check_instance(instance_id, request.member_id)
+        member = self._members.get(request.member_id)
+        if member is None and request.member_id and request.member_id not in self._told:
+            raise Refused(ErrorCode.UNKNOWN_MEMBER_ID)
         if member is not None:
             self._join_again(member, request, reply, now_s)
         elif instance_id is not None and instance_id in self._static:
             self._take_over(instance_id, request, client, reply, now_s)
+        elif client.is_told_its_id and instance_id is None and not request.member_id:
+            self._tell_id(request, client, reply, now_s)
         else:
             self._join_new(request, client, reply, now_s)
 
     def sync(self, request: SyncGroupRequest, reply: SyncReply, now_s: float) -> None:
         """Take the leader's assignment, or wait for it."""
+        self._check_instance(request.group_instance_id, request.member_id)
         member = self._current(request.member_id, request.generation_id)
         member.seen_s = now_s
         if self.state is GroupState.PREPARING:
@@ -94,6 +101,9 @@ class Group:
 
     def leave(self, member_id: str, now_s: float) -> None:
         """Let a member go."""
+        if self._told.pop(member_id, None) is not None:
+            self._begin_if_all_joined(now_s)
+            return
         member = self._members.get(member_id)
         if member is None:
             raise Refused(ErrorCode.UNKNOWN_MEMBER_ID)
@@ -112,6 +122,7 @@ class Group:
     def next_deadline_s(self) -> float | None:
         """Say when `on_time` has something to decide."""
         deadlines = [member.session_end_s for member in self._members.values() if not member.is_waiting]
+        deadlines.extend(self._told.values())
         if self._deadline_s is not None:
             deadlines.append(self._deadline_s)
         return min(deadlines, default=None)
@@ -123,6 +134,7 @@ class Group:
             if is_member and not member.is_waiting and member.session_end_s <= now_s:
                 self._remove(member)
                 self._after_removal(now_s)
+        self._forget_told(now_s)
         if self._deadline_s is None or self._deadline_s > now_s:
             return
         if self.state is GroupState.PREPARING:
@@ -156,8 +168,6 @@ class Group:
     # ---- joining
 
     def _check_join(self, request: JoinGroupRequest) -> None:
-        if not SESSION_TIMEOUT_MS_MIN <= request.session_timeout <= SESSION_TIMEOUT_MS_MAX:
-            raise Refused(ErrorCode.INVALID_SESSION_TIMEOUT)
         if not request.protocol_type or not request.group_protocols:
             raise Refused(ErrorCode.INCONSISTENT_GROUP_PROTOCOL)
         others = [member for member in self._members.values() if member.member_id != request.member_id]
@@ -166,9 +176,28 @@ class Group:
         if others and (request.protocol_type != self.protocol_type or not common):
             raise Refused(ErrorCode.INCONSISTENT_GROUP_PROTOCOL)
 
-    def _join_new(self, request: JoinGroupRequest, client: Client, reply: JoinReply, now_s: float) -> None:
-        if len(self._members) >= MEMBERS_MAX:
+    def _tell_id(self, request: JoinGroupRequest, client: Client, reply: JoinReply, now_s: float) -> None:
+        """Give a newcomer its id, under which alone it may join: an answer that is lost leaves no member."""
+        self._check_size()
+        member_id = _new_member_id(client.client_id)
+        self._told[member_id] = now_s + request.session_timeout / 1_000
+        reply(JoinGroupResponse(error_code=ErrorCode.MEMBER_ID_REQUIRED, member_id=member_id))
+
+    def _forget_told(self, now_s: float) -> None:
+        """Forget the ids under which nobody has joined in time."""
+        overdue = [member_id for member_id, end_s in self._told.items() if end_s <= now_s]
+        for member_id in overdue:
+            del self._told[member_id]
+        if overdue:
+            self._begin_if_all_joined(now_s)
+
+    def _check_size(self) -> None:
+        if len(self._members) + len(self._told) >= MEMBERS_MAX:
             raise Refused(ErrorCode.GROUP_MAX_SIZE_REACHED)
+
+    def _join_new(self, request: JoinGroupRequest, client: Client, reply: JoinReply, now_s: float) -> None:
+        if request.member_id not in self._told:
+            self._check_size()
         member = self._admit(request, client, now_s)
         member.join_reply = reply
         self.protocol_type = request.protocol_type
@@ -181,8 +210,9 @@ class Group:
         self._begin_if_all_joined(now_s)
 
     def _admit(self, request: JoinGroupRequest, client: Client, now_s: float) -> Member:
-        prefix = request.group_instance_id or client.client_id or "member"
-        member = Member(f"{prefix}-{uuid4()}", request, client)
+        member_id = request.member_id or _new_member_id(request.group_instance_id or client.client_id)
+        self._told.pop(member_id, None)
+        member = Member(member_id, request, client)
         member.seen_s = now_s
         self._members[member.member_id] = member
         if member.instance_id is not None:
@@ -242,7 +272,7 @@ class Group:
 
     def _begin_if_all_joined(self, now_s: float) -> None:
         all_joined = all(member.join_reply is not None for member in self._members.values())
-        if self.state is GroupState.PREPARING and all_joined and not self._is_first_round:
+        if self.state is GroupState.PREPARING and all_joined and not self._told and not self._is_first_round:
             self._begin_generation(now_s)
 
     def _begin_generation(self, now_s: float) -> None:
@@ -318,6 +348,11 @@ class Group:
 
     # ---- members
 
+    def _check_instance(self, instance_id: str | None, member_id: str) -> None:
+        """Refuse a static member whose place another has taken since."""
+        if instance_id is not None and self._static.get(instance_id, member_id) != member_id:
+            raise Refused(ErrorCode.FENCED_INSTANCE_ID)
+
     def _current(self, member_id: str, generation: int) -> Member:
         member = self._members.get(member_id)
         if member is None:
@@ -341,3 +376,7 @@ class Group:
         else:
             self._prepare(now_s)
             self._begin_if_all_joined(now_s)
+
+
+def _new_member_id(prefix: str) -> str:
+    return f"{prefix or 'member'}-{uuid4()}"

@@ -21,16 +21,13 @@ from services.local.kafka.batch import (
     records_of,
     stamp_append_time,
 )
-from services.local.kafka.configs import UNLIMITED, TopicConfig
+from services.local.kafka.configs import LONG_MAX, UNLIMITED, TopicConfig
 from services.local.kafka.errors import ErrorCode, Refused
 from services.local.kafka.files import SegmentFiles
 from services.local.kafka.journal import replace_file
 from services.local.kafka.producers import AbortedTransaction, ProducerStates
 from services.local.kafka.segment import SEGMENT_SUFFIX, Segment, segment_path
 
-FUTURE_TIMESTAMP_MS_MAX = (
-    3_600_000  # Kafka's message.timestamp.after.max.ms: a clock an hour ahead is a fault
-)
 NO_TIMESTAMP = -1
 _STATE_FILE = "state.json"
 _TEMPORARY_SUFFIXES = (".new", ".cleaned")
@@ -222,12 +219,21 @@ class PartitionLog:
         if header.is_control or header.record_count != header.last_offset_delta + 1:
             raise Refused(ErrorCode.INVALID_RECORD, "a control batch or a wrong record count")
         if not self.config.uses_append_time:
-            future = header.max_timestamp > now_ms + FUTURE_TIMESTAMP_MS_MAX
-            if future or header.is_log_append_time:
-                raise Refused(ErrorCode.INVALID_TIMESTAMP)
+            self._check_times(data, header, now_ms)
         if self.config.is_compacted:
             self._check_keys(data)
         return header
+
+    def _check_times(self, data: bytes, header: BatchHeader, now_ms: int) -> None:
+        if header.is_log_append_time:
+            raise Refused(ErrorCode.INVALID_TIMESTAMP, "only the broker stamps with its own time")
+        if header.max_timestamp > now_ms + self.config.message_timestamp_after_max_ms:
+            raise Refused(ErrorCode.INVALID_TIMESTAMP, "beyond message.timestamp.after.max.ms")
+        if self.config.message_timestamp_before_max_ms == LONG_MAX:
+            return
+        earliest_ms = now_ms - self.config.message_timestamp_before_max_ms
+        if any(NO_TIMESTAMP != stamp_ms < earliest_ms for stamp_ms in _stamps(data)):
+            raise Refused(ErrorCode.INVALID_TIMESTAMP, "before message.timestamp.before.max.ms")
 
     @staticmethod
     def _check_keys(data: bytes) -> None:
@@ -254,7 +260,7 @@ class PartitionLog:
         if not segment.size_bytes:
             return False
         too_large = segment.size_bytes + header.size_bytes > self.config.segment_bytes
-        return too_large or header.max_timestamp - segment.first_timestamp_ms > self.config.segment_ms
+        return too_large or header.max_timestamp - segment.first_timestamp_ms > self.config.roll_ms
 
     def _roll(self) -> None:
         base_offset = self.end_offset
@@ -293,6 +299,13 @@ class PartitionLog:
             else:
                 self.producers.record(header)
         self.segments.append(segment)
+
+
+def _stamps(batch: bytes) -> list[int]:
+    try:
+        return [record.timestamp_ms for record in records_of(batch)]
+    except BatchCorrupt as exc:
+        raise Refused(ErrorCode.CORRUPT_MESSAGE, str(exc)) from exc
 
 
 def readable_records(batch: bytes) -> Iterator[Record]:

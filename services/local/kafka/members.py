@@ -17,10 +17,11 @@ SyncReply = Callable[[SyncGroupResponse], None]
 
 
 class Client(msgspec.Struct, frozen=True, kw_only=True):
-    """Who speaks for a member."""
+    """Who speaks for a member; `is_told_its_id` where it must ask for an id before it may join."""
 
     client_id: str
     host: str
+    is_told_its_id: bool = False
 
 
 class Member:

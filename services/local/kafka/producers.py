@@ -102,6 +102,12 @@ class ProducerStates:
         """Give the first offset of each transaction that is still open here."""
         return dict(self._open)
 
+    def last_batches(self) -> frozenset[int]:
+        """Give the first offset of each producer's last batch."""
+        return frozenset(
+            producer.recent[-1].base_offset for producer in self._producers.values() if producer.recent
+        )
+
     def epoch_of(self, producer_id: ProducerId) -> int:
         """Give the last epoch seen of a producer, 0 for an unknown one."""
         producer = self._producers.get(producer_id)

@@ -29,7 +29,7 @@ from services.local.kafka.messages import (
 from services.local.kafka.topics import Topics
 from services.local.kafka.transactions import Transactions
 
-FETCH_BYTES_MAX = 50 * 1024**2  # Kafka's consumers ask for at most this; no answer is much larger
+FETCH_BYTES_MAX = 8 * 1024**2  # of one answer, but for a batch that is larger; it waits in memory to be read
 READ_COMMITTED = 1
 _ACKS_ALL = -1
 _LATEST = -1
@@ -54,7 +54,7 @@ def produce(
     def appended(topic: str, item: PartitionRecords) -> PartitionProduced:
         try:
             log = topics.log(topic, item.partition)
-            _check_acks(log, request.required_acks)
+            _check_acks(request.required_acks)
             data = item.messages or b""
             header = _header(data)
             if header.is_transactional and not header.is_control:
@@ -78,12 +78,12 @@ def produce(
     )
 
 
-def fetch(topics: Topics, request: FetchRequest) -> FetchOutcome:
-    """Read what there is now."""
+def fetch(topics: Topics, request: FetchRequest, bytes_max: int = FETCH_BYTES_MAX) -> FetchOutcome:
+    """Read what there is now, at most one batch beyond `bytes_max`."""
     if request.session_id:
         refusal = FetchResponse(error_code=ErrorCode.FETCH_SESSION_ID_NOT_FOUND, topics=[])
         return FetchOutcome(response=refusal, is_final=True, logs=[])
-    reader = _Reader(topics, request)
+    reader = _Reader(topics, request, bytes_max)
     response = FetchResponse(
         topics=[
             TopicFetched(
@@ -92,7 +92,8 @@ def fetch(topics: Topics, request: FetchRequest) -> FetchOutcome:
             for item in request.topics
         ]
     )
-    is_final = reader.failed or reader.bytes_read >= request.min_bytes or request.max_wait_time <= 0
+    is_enough = reader.bytes_read >= min(request.min_bytes, max(bytes_max, 1))
+    is_final = reader.failed or is_enough or request.max_wait_time <= 0
     return FetchOutcome(response=response, is_final=is_final, logs=reader.logs)
 
 
@@ -114,10 +115,10 @@ def list_offsets(topics: Topics, request: ListOffsetsRequest) -> ListOffsetsResp
 class _Reader:
     """Reads partition after partition until the request's bytes are used up."""
 
-    def __init__(self, topics: Topics, request: FetchRequest) -> None:
+    def __init__(self, topics: Topics, request: FetchRequest, bytes_max: int) -> None:
         self._topics = topics
         self._committed_only = request.isolation_level == READ_COMMITTED
-        self._bytes_max = min(max(request.max_bytes, 0), FETCH_BYTES_MAX)
+        self._bytes_max = min(max(request.max_bytes, 0), bytes_max)
         self.bytes_read = 0
         self.failed = False
         self.logs: list[PartitionLog] = []
@@ -173,11 +174,9 @@ def _header(data: bytes) -> BatchHeader:
         raise Refused(ErrorCode.CORRUPT_MESSAGE, str(exc)) from exc
 
 
-def _check_acks(log: PartitionLog, required_acks: int) -> None:
+def _check_acks(required_acks: int) -> None:
     if required_acks not in (_ACKS_ALL, 0, 1):
         raise Refused(ErrorCode.INVALID_REQUIRED_ACKS)
-    if required_acks == _ACKS_ALL and log.config.min_insync_replicas > 1:
-        raise Refused(ErrorCode.NOT_ENOUGH_REPLICAS, "this broker is the only replica")
 
 
 def _produced(partition: int, log: PartitionLog, appended: Appended) -> PartitionProduced:

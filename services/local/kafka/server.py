@@ -1,6 +1,7 @@
 """Speaks with clients over loopback sockets, one request at a time per connection; decides nothing itself."""
 
 import asyncio
+import contextlib
 import ipaddress
 import os
 import threading
@@ -25,11 +26,13 @@ from services.runtime.errors import StartRefused
 CONNECTIONS_MAX = 1_000  # each may hold one frame of FRAME_BYTES_MAX; clients use a handful
 FETCH_WAIT_MS_MAX = 5 * 60_000  # consumers ask for half a second
 TRANSFER_S_MAX = 60.0  # for one frame over loopback; beyond it the client hangs
+# Answers that their clients have not read yet. Beyond it each fetch gets one batch, until others have read.
+UNREAD_BYTES_MAX = 256 * 1024**2
 RETENTION_INTERVAL_S = 30.0  # Kafka looks every five minutes; a laptop's log is small
 _READ_BUFFER_BYTES = 1024**2
 _WRITE_BUFFER_BYTES = 1024**2
 
-_log = structlog.get_logger()
+_log = structlog.get_logger(__name__)
 Answer = TypeVar("Answer", bound=Message)
 
 
@@ -40,6 +43,7 @@ class KafkaServer:
         self._settings = settings
         self._retention_interval_s = retention_interval_s
         self._connections: set[asyncio.Task[None]] = set()
+        self._unread_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due_s = float("inf")
         self._stopping = threading.Event()
@@ -92,8 +96,10 @@ class KafkaServer:
         writer.transport.set_write_buffer_limits(high=_WRITE_BUFFER_BYTES)
         try:
             await self._serve(reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError, TimeoutError):
-            pass  # the client went, or stopped in the middle of a frame
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # the client went
+        except TimeoutError:
+            _log.warning("connection.hung", seconds=TRANSFER_S_MAX)
         except asyncio.CancelledError:
             pass  # the server is stopping, and nobody awaits this task's result
         except UnsupportedRequest as exc:
@@ -109,38 +115,57 @@ class KafkaServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host = writer.get_extra_info("peername")[0]
-        while True:
-            length = wire.frame_length(await reader.readexactly(4))
-            async with asyncio.timeout(TRANSFER_S_MAX):
-                body = await reader.readexactly(length)
-            frame = wire.decode_request(body)
-            response = await self._answer(frame, Client(client_id=frame.client_id, host=f"/{host}"))
-            if isinstance(frame.request, ProduceRequest) and not frame.request.required_acks:
-                continue  # the producer asked for no answer
-            writer.write(wire.encode_response(frame, response))
+        head = _Head(reader)
+        try:
+            while True:
+                frame = await _received(reader, await head.read())
+                client = Client(
+                    client_id=frame.client_id, host=f"/{host}", is_told_its_id=frame.tells_member_ids
+                )
+                # Nobody here holds on to an answer: while its client does not read, once in memory is enough.
+                answer = wire.encode_response(frame, await self._answer(frame, client, head))
+                if isinstance(frame.request, ProduceRequest) and not frame.request.required_acks:
+                    continue  # the producer asked for no answer
+                writer.write(answer)
+                answer_bytes = len(answer)
+                del answer
+                await self._sent(writer, answer_bytes)
+        finally:
+            head.close()
+
+    async def _sent(self, writer: asyncio.StreamWriter, answer_bytes: int) -> None:
+        """Wait until a client has read its answer, but not for ever."""
+        self._unread_bytes += answer_bytes
+        try:
             async with asyncio.timeout(TRANSFER_S_MAX):
                 await writer.drain()
+        except TimeoutError:
+            writer.transport.abort()  # to close would be to wait on for a client that does not read
+            raise
+        finally:
+            self._unread_bytes -= answer_bytes
 
-    async def _answer(self, frame: wire.RequestFrame, client: Client) -> Message:
+    async def _answer(self, frame: wire.RequestFrame, client: Client, head: "_Head") -> Message:
         request = frame.request
         if isinstance(request, FetchRequest):
-            return await self._fetch(request)
+            return await self._fetch(request, head)
         if isinstance(request, JoinGroupRequest):
-            return await self._join(request, client)
+            return await self._join(request, client, head)
         if isinstance(request, SyncGroupRequest):
-            return await self._sync(request)
+            return await self._sync(request, head)
         response = self.broker.answer(request)
         if not isinstance(request, ProduceRequest):
             self._arm_timer()
         return response
 
-    async def _fetch(self, request: FetchRequest) -> FetchResponse:
+    async def _fetch(self, request: FetchRequest, head: "_Head") -> FetchResponse:
         """Answer when there is enough to read or the wait is over; only an append wakes the wait."""
         wait_ms = min(request.max_wait_time, FETCH_WAIT_MS_MAX)
         deadline_s = time.monotonic() + wait_ms / 1_000
         loop = asyncio.get_running_loop()
         while True:
-            outcome = records.fetch(self.broker.topics, request)
+            bytes_max = min(records.FETCH_BYTES_MAX, max(UNREAD_BYTES_MAX - self._unread_bytes, 0))
+            outcome = records.fetch(self.broker.topics, request, bytes_max)
             left_s = deadline_s - time.monotonic()
             if outcome.is_final or left_s <= 0:
                 return outcome.response
@@ -149,22 +174,24 @@ class KafkaServer:
             for log in outcome.logs:
                 log.wait(wake)
             try:
-                await asyncio.wait((woken,), timeout=left_s)
+                await head.unless_gone(woken, left_s)
             finally:
                 for log in outcome.logs:
                     log.stop_waiting(wake)
 
-    async def _join(self, request: JoinGroupRequest, client: Client) -> JoinGroupResponse:
+    async def _join(self, request: JoinGroupRequest, client: Client, head: "_Head") -> JoinGroupResponse:
         answer: _Reply[JoinGroupResponse] = _Reply()
         self.broker.coordinator.join(request, client, answer.give, time.monotonic())
         self._arm_timer()
-        return await answer.future
+        await head.unless_gone(answer.future)
+        return answer.future.result()
 
-    async def _sync(self, request: SyncGroupRequest) -> SyncGroupResponse:
+    async def _sync(self, request: SyncGroupRequest, head: "_Head") -> SyncGroupResponse:
         answer: _Reply[SyncGroupResponse] = _Reply()
         self.broker.coordinator.sync(request, answer.give, time.monotonic())
         self._arm_timer()
-        return await answer.future
+        await head.unless_gone(answer.future)
+        return answer.future.result()
 
     def _arm_timer(self) -> None:
         """Have the broker look at its clocks when the next one runs out, and not before."""
@@ -201,6 +228,50 @@ class KafkaServer:
             return
         result = await asyncio.to_thread(compaction.rewrite, plan, self._stopping)
         compaction.install(plan, result, now_ms())
+
+
+class _Head:
+    """Reads a connection's next head, also while an answer waits: so it is learnt that the client went."""
+
+    def __init__(self, reader: asyncio.StreamReader) -> None:
+        self._reader = reader
+        self._reading: asyncio.Task[bytes] | None = None
+
+    async def read(self) -> bytes:
+        """Give the next frame's head; IncompleteReadError where there is none."""
+        if self._reading is None:
+            return await self._reader.readexactly(wire.FRAME_HEAD_BYTES)
+        head = await self._reading
+        self._reading = None
+        return head
+
+    async def unless_gone(
+        self, waited: asyncio.Future[Answer] | asyncio.Future[None], timeout_s: float | None = None
+    ) -> None:
+        """Wait for the future, but raise when the client goes: nobody is left to be answered."""
+        if waited.done():
+            return
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._reader.readexactly(wire.FRAME_HEAD_BYTES))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await asyncio.wait((waited, self._reading), return_when=asyncio.FIRST_COMPLETED)
+                if self._reading.done():
+                    self._reading.result()  # raises where the client has gone; else it asks for more already
+                    await asyncio.wait((waited,))
+
+    def close(self) -> None:
+        """Stop reading."""
+        reading = self._reading
+        if reading is not None and not reading.cancel() and not reading.cancelled():
+            reading.exception()  # what ended the connection has been told already
+
+
+async def _received(reader: asyncio.StreamReader, head: bytes) -> wire.RequestFrame:
+    """Read the rest of a frame."""
+    async with asyncio.timeout(TRANSFER_S_MAX):
+        rest = await reader.readexactly(wire.bytes_after(head))
+    return wire.decode_request(head[wire.LENGTH_BYTES :] + rest)
 
 
 class _Wake:

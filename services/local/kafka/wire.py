@@ -26,10 +26,16 @@ from services.local.kafka import admin_messages, coordination_messages, messages
 from services.local.kafka.errors import ErrorCode, MalformedFrame, UnsupportedRequest
 from services.local.kafka.messages import ApiRange, ApiVersionsRequest, ApiVersionsResponse, Message
 
-FRAME_BYTES_MAX = 100 * 1024**2  # Kafka's socket.request.max.bytes
+FRAME_BYTES_MAX = 100 * 1024**2  # Kafka's socket.request.max.bytes; here only what carries records needs it
+REQUEST_BYTES_MAX = 4 * 1024**2  # of any other request: decoded, it takes many times its bytes
+LENGTH_BYTES = 4
+FRAME_HEAD_BYTES = 6  # the length and the kind of request, by which the length is judged
 API_VERSIONS_KEY = 18
+JOIN_GROUP_KEY = 11
+_TELLS_MEMBER_IDS = 4
 _ADVANCED_API_VERSIONS = 3  # from here on the request's header has another shape; the answer to it does not
-_FRAME_LENGTH = struct.Struct(">i")
+_FRAME_HEAD = struct.Struct(">ih")
+_PRODUCE_KEY = 0
 _HEADER = struct.Struct(">hhih")
 
 _Builtin: TypeAlias = "int | bool | str | bytes | list[_Builtin] | dict[str, _Builtin] | None"
@@ -37,14 +43,14 @@ _Encodable: TypeAlias = "int | bool | str | bytes | list[_Encodable] | tuple[_En
 
 # One typed request for each kind of request that is offered.
 _REQUEST_TYPES: dict[int, type[Message]] = {
-    0: messages.ProduceRequest,
+    _PRODUCE_KEY: messages.ProduceRequest,
     1: messages.FetchRequest,
     2: messages.ListOffsetsRequest,
     3: messages.MetadataRequest,
     8: coordination_messages.OffsetCommitRequest,
     9: coordination_messages.OffsetFetchRequest,
     10: coordination_messages.FindCoordinatorRequest,
-    11: coordination_messages.JoinGroupRequest,
+    JOIN_GROUP_KEY: coordination_messages.JoinGroupRequest,
     12: coordination_messages.HeartbeatRequest,
     13: coordination_messages.LeaveGroupRequest,
     14: coordination_messages.SyncGroupRequest,
@@ -68,14 +74,14 @@ _REQUEST_TYPES: dict[int, type[Message]] = {
 # The versions offered: those whose codecs aiokafka 0.14 has right. Left out on purpose: produce below 3 and
 # fetch below 4 (records older than v2), list offsets from 4 and describe groups 3 (wrong field types there).
 _RANGES: dict[int, tuple[int, int]] = {
-    0: (3, 8),
+    _PRODUCE_KEY: (3, 8),
     1: (4, 11),
     2: (1, 3),
     3: (1, 5),
     8: (2, 3),
     9: (1, 3),
     10: (0, 1),
-    11: (0, 5),
+    JOIN_GROUP_KEY: (0, 5),
     12: (0, 1),
     13: (0, 1),
     14: (0, 3),
@@ -97,7 +103,11 @@ _RANGES: dict[int, tuple[int, int]] = {
 }
 
 # Versions that aiokafka never speaks, whose bytes are those of an older version it has.
-_SAME_BYTES_AS = {(11, 3): (11, 2), (11, 4): (11, 2), (14, 2): (14, 1)}
+_SAME_BYTES_AS = {
+    (JOIN_GROUP_KEY, 3): (JOIN_GROUP_KEY, 2),
+    (JOIN_GROUP_KEY, 4): (JOIN_GROUP_KEY, 2),
+    (14, 2): (14, 1),
+}
 
 # Where the codecs' field names differ between versions or say something else, ours.
 _STRING_NAMES = {
@@ -127,22 +137,28 @@ class RequestFrame(msgspec.Struct, frozen=True, kw_only=True):
     client_id: str
     request: Message
 
+    @property
+    def tells_member_ids(self) -> bool:
+        """Whether a member that joins so must first be told its id (JoinGroup from version 4 on)."""
+        return self.api_key == JOIN_GROUP_KEY and self.api_version >= _TELLS_MEMBER_IDS
+
 
 def offered_ranges() -> list[ApiRange]:
     """List the kinds and versions of requests that can be decoded."""
     return [ApiRange(api_key=key, min_version=low, max_version=high) for key, (low, high) in _RANGES.items()]
 
 
-def frame_length(prefix: bytes) -> int:
-    """Read a frame's length prefix; raise MalformedFrame beyond FRAME_BYTES_MAX."""
-    (length,) = _FRAME_LENGTH.unpack(prefix)
-    if not _HEADER.size <= length <= FRAME_BYTES_MAX:
-        raise MalformedFrame(f"a frame of {length} bytes")
-    return length
+def bytes_after(head: bytes) -> int:
+    """Say how much of a frame follows its head; raise MalformedFrame beyond what its kind may have."""
+    length, api_key = _FRAME_HEAD.unpack(head)
+    length_max = FRAME_BYTES_MAX if api_key == _PRODUCE_KEY else REQUEST_BYTES_MAX
+    if not _HEADER.size <= length <= length_max:
+        raise MalformedFrame(f"api {api_key}: a frame of {length} bytes")
+    return length + LENGTH_BYTES - FRAME_HEAD_BYTES
 
 
 def decode_request(frame: bytes) -> RequestFrame:
-    """Decode one frame; an ApiVersions request newer than offered becomes one of version 0."""
+    """Decode what follows a length; an ApiVersions request newer than offered becomes one of version 0."""
     api_key, api_version, correlation_id, client_id_bytes = _HEADER.unpack_from(frame)
     client_id_end = _HEADER.size + max(client_id_bytes, 0)
     try:

@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListen
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.client import AIOKafkaClient
+from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.structs import ConsumerRecord
 
 SERVERS = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "")
@@ -172,6 +173,18 @@ async def until_true(condition: Callable[[], Awaitable[bool]], seconds_max: floa
     async with asyncio.timeout(seconds_max):
         while not await condition():  # noqa: ASYNC110 - nobody announces it
             await asyncio.sleep(POLL_S)
+
+
+async def coordinator_of(client: AIOKafkaClient, group: str) -> int:
+    """The coordinator's node; a broker's first group waits until its topic for offsets is there."""
+    replies = []
+
+    async def is_there() -> bool:
+        replies.append(await client.send(client.get_random_node(), FindCoordinatorRequest(group, 0)))
+        return replies[-1].error_code == 0
+
+    await until_true(is_there)
+    return replies[-1].coordinator_id
 
 
 @contextlib.asynccontextmanager

@@ -26,7 +26,7 @@ def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield SERVERS
         asyncio.run(_delete_topics_of_this_run(SERVERS))
         return
-    command = [sys.executable, "-m", "services.local.kafka", "--port", "0"]
+    command = [sys.executable, "-m", "services.local.kafka", "--port", "0", "--retention-interval-s", "0.2"]
     process = subprocess.Popen(
         [*command, "--data-dir", str(tmp_path_factory.mktemp("kafka"))],
         stdout=subprocess.PIPE,

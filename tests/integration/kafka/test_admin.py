@@ -10,6 +10,7 @@ from tests.integration.kafka.clients import (
     a_consumer,
     a_producer,
     an_admin,
+    committed,
     create,
     local_differs,
     read_to_end,
@@ -45,6 +46,13 @@ def test_what_cannot_be_created_is_refused_for_its_own_reason_and_nothing_is_lef
             NewTopic(f"{topic}-range", 1, 1, topic_configs={"max.message.bytes": "-5"}),
             NewTopic(f"{topic}-word", 1, 1, topic_configs={"cleanup.policy": "keep"}),
             NewTopic(f"{topic}-codec", 1, 1, topic_configs={"compression.type": "rar"}),
+            NewTopic(f"{topic}-large", 1, 1, topic_configs={"segment.bytes": "2147483648"}),
+            NewTopic(
+                f"{topic}-lags",
+                1,
+                1,
+                topic_configs={"max.compaction.lag.ms": "5", "min.compaction.lag.ms": "6"},
+            ),
         ],
     }
 
@@ -94,7 +102,10 @@ def test_settings_are_described_as_given_beside_the_defaults(bootstrap, topic):
     given = {
         "cleanup.policy": "compact",
         "compression.type": "zstd",
+        "max.compaction.lag.ms": "86400000",
         "max.message.bytes": "2097152",
+        "message.timestamp.after.max.ms": "60000",
+        "message.timestamp.before.max.ms": "120000",
         "message.timestamp.type": "LogAppendTime",
         "min.compaction.lag.ms": "60000",
         "min.insync.replicas": "1",
@@ -105,7 +116,9 @@ def test_settings_are_described_as_given_beside_the_defaults(bootstrap, topic):
         "cleanup.policy": "delete",
         "compression.type": "producer",
         "delete.retention.ms": "86400000",
+        "max.compaction.lag.ms": "9223372036854775807",
         "max.message.bytes": "1048588",
+        "message.timestamp.before.max.ms": "9223372036854775807",
         "message.timestamp.type": "CreateTime",
         "min.compaction.lag.ms": "0",
         "retention.bytes": "-1",
@@ -119,6 +132,43 @@ def test_settings_are_described_as_given_beside_the_defaults(bootstrap, topic):
         plain = await settings_of(bootstrap, f"{topic}-plain")
         assert {name: found.get(name) for name in given} == given
         assert {name: plain.get(name) for name in defaults} == defaults
+
+    run(test())
+
+
+def test_a_topic_without_a_policy_is_neither_deleted_nor_compacted(bootstrap, topic):
+    async def test():
+        await create(bootstrap, topic, cleanup_policy="")
+        assert (await settings_of(bootstrap, topic))["cleanup.policy"] == ""
+
+    run(test())
+
+
+@local_differs("it refuses what it would not heed")
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("compression.gzip.level", "6"),
+        ("compression.lz4.level", "9"),
+        ("compression.zstd.level", "3"),
+        ("file.delete.delay.ms", "1000"),
+        ("flush.messages", "1"),
+        ("flush.ms", "1000"),
+        ("follower.replication.throttled.replicas", "*"),
+        ("index.interval.bytes", "4096"),
+        ("leader.replication.throttled.replicas", "*"),
+        ("local.retention.bytes", "-2"),
+        ("local.retention.ms", "-2"),
+        ("preallocate", "true"),
+        ("remote.storage.enable", "false"),
+        ("segment.index.bytes", "1048576"),
+        ("segment.jitter.ms", "1000"),
+        ("unclean.leader.election.enable", "false"),
+    ],
+)
+def test_a_setting_for_many_brokers_or_for_the_disk_is_taken(bootstrap, topic, name, value):
+    async def test():
+        await create(bootstrap, topic, **{name: value})
 
     run(test())
 
@@ -261,6 +311,38 @@ def test_a_deleted_topic_is_gone_and_may_be_created_anew_empty(bootstrap, topic)
             await until_true(lambda: _is_absent(admin, topic))
         await create(bootstrap, topic)
         assert await read_to_end(bootstrap, topic) == []
+
+    run(test())
+
+
+def test_positions_go_with_the_topic_they_were_in(bootstrap, topic, group):
+    async def test():
+        await create(bootstrap, topic)
+        place = TopicPartition(topic, 0)
+        async with a_consumer(bootstrap, group_id=group) as consumer, an_admin(bootstrap) as admin:
+            consumer.assign([place])
+            await consumer.commit({place: 1})
+            assert await committed(bootstrap, group) == {0: 1}
+            await admin.delete_topics([topic])
+
+            async def is_forgotten() -> bool:
+                return not await committed(bootstrap, group)
+
+            await until_true(is_forgotten)
+
+    run(test())
+
+
+def test_a_segment_may_not_be_smaller_than_a_mebibyte(bootstrap, topic):
+    async def test():
+        await create(bootstrap, topic)
+        settings = await settings_of(bootstrap, topic)
+        if settings["message.timestamp.after.max.ms"] != "3600000":
+            pytest.skip("before 4.0, Kafka takes segments of 14 bytes")
+        small = NewTopic(f"{topic}-small", 1, 1, topic_configs={"segment.bytes": "1048575"})
+        async with an_admin(bootstrap) as admin:
+            reply = await admin.create_topics([small])
+        assert [error[1] for error in reply.topic_errors] == [40]
 
     run(test())
 

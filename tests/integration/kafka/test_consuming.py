@@ -163,12 +163,12 @@ def test_a_consumer_knows_its_position_and_how_far_it_is_behind(bootstrap, topic
     run(test())
 
 
-def test_a_reader_that_waits_at_the_end_gets_what_comes(bootstrap, topic):
+def test_a_reader_that_waits_at_the_end_gets_what_comes_long_before_its_wait_is_over(bootstrap, topic):
     async def test():
         await create(bootstrap, topic, partitions=2)
         await send_numbers(bootstrap, topic, 10, partitions=2)
         places = [TopicPartition(topic, number) for number in range(2)]
-        async with a_consumer(bootstrap, auto_offset_reset="latest") as consumer:
+        async with a_consumer(bootstrap, auto_offset_reset="latest", fetch_max_wait_ms=30_000) as consumer:
             consumer.assign(places)
             assert [await consumer.position(place) for place in places] == [5, 5]
             waiting = asyncio.create_task(consumer.getone())

@@ -6,13 +6,11 @@ import sys
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.client import AIOKafkaClient
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import CommitFailedError
 from aiokafka.protocol.commit import OffsetCommitRequest
-from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest
 from aiokafka.structs import OffsetAndMetadata
 
@@ -24,15 +22,14 @@ from tests.integration.kafka.clients import (
     a_producer,
     an_admin,
     committed,
+    coordinator_of,
     create,
-    local_differs,
     pumped,
     run,
     send_numbers,
     shares,
     take,
     until,
-    until_true,
 )
 
 MEMBER = {"session_timeout_ms": SESSION_MS_MIN, "heartbeat_interval_ms": 300}
@@ -186,7 +183,6 @@ def test_metadata_may_have_4096_characters_and_a_commit_has_its_own_refusals(boo
     run(test())
 
 
-@local_differs("it answers 25 (UNKNOWN_MEMBER_ID)")
 def test_a_member_of_a_group_that_is_gone_is_of_another_generation(bootstrap, topic, group):
     async def test():
         await create(bootstrap, topic)
@@ -250,7 +246,7 @@ def test_a_generation_that_is_over_is_refused_as_such(bootstrap, topic, group):
         ):
             await until(lambda: shares(member) == [1])
             known, generation = member._coordinator.member_id, member._coordinator.generation
-            node = await _coordinator(client, group)
+            node = await coordinator_of(client, group)
 
             async def heartbeat(name: str, number: int) -> int:
                 return (await client.send(node, HeartbeatRequest(group, number, name))).error_code
@@ -269,7 +265,7 @@ def test_a_generation_that_is_over_is_refused_as_such(bootstrap, topic, group):
 def test_what_cannot_join_or_leave_is_told_why(bootstrap, group):
     async def test():
         async with a_client(bootstrap) as client:
-            node = await _coordinator(client, group)
+            node = await coordinator_of(client, group)
             codes = [
                 (await client.send(node, _join(""))).error_code,
                 (await client.send(node, _join(group, member="nobody"))).error_code,
@@ -281,11 +277,10 @@ def test_what_cannot_join_or_leave_is_told_why(bootstrap, group):
     run(test())
 
 
-@local_differs("it lets the member join at once")
 def test_a_dynamic_member_is_told_its_id_before_it_may_join(bootstrap, group):
     async def test():
         async with a_client(bootstrap) as client:
-            node = await _coordinator(client, group)
+            node = await coordinator_of(client, group)
             told = await client.send(node, _join(group))
             assert (told.error_code, told.generation_id, bool(told.member_id)) == (79, -1, True)
             joined = await client.send(node, _join(group, member=told.member_id))
@@ -299,11 +294,10 @@ def test_a_dynamic_member_is_told_its_id_before_it_may_join(bootstrap, group):
     run(test())
 
 
-@local_differs("it takes any session, as tests of its own want short ones")
 def test_a_session_below_six_seconds_is_refused(bootstrap, group):
     async def test():
         async with a_client(bootstrap) as client:
-            node = await _coordinator(client, group)
+            node = await coordinator_of(client, group)
             assert (await client.send(node, _join(group, session_ms=SESSION_MS_MIN - 1))).error_code == 26
 
     run(test())
@@ -377,20 +371,8 @@ async def _described(admin, group) -> dict:
     return found
 
 
-async def _coordinator(client: AIOKafkaClient, group: str) -> int:
-    """The coordinator's node; a broker's first group waits until its topic for offsets is there."""
-    replies = []
-
-    async def is_there() -> bool:
-        replies.append(await client.send(client.get_random_node(), FindCoordinatorRequest(group, 0)))
-        return replies[-1].error_code == 0
-
-    await until_true(is_there)
-    return replies[-1].coordinator_id
-
-
 async def _commit(client, group, topic, note, *, generation=-1, member="") -> int:
-    node = await _coordinator(client, group)
+    node = await coordinator_of(client, group)
     reply = await client.send(
         node, OffsetCommitRequest(group, generation, member, -1, [(topic, [(0, 1, note)])])
     )

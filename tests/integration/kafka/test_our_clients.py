@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Iterator, Sequence
 
 import pytest
@@ -14,7 +15,7 @@ from schemas.topics import EDGES, all_topics
 from services.runtime.consumer import ConsumerConfig, ConsumerLoop
 from services.runtime.errors import StartRefused
 from services.runtime.kafka import KafkaConfig
-from services.runtime.publisher import Publisher, PublishFailed, partition_of
+from services.runtime.publisher import Publisher, PublishFailed, Refused, partition_of
 from services.runtime.records import ConsumedRecord, DeadRecord, OutgoingRecord, Processed
 from services.runtime.topics import migrate_topics
 from tests.integration.kafka.clients import (
@@ -84,18 +85,18 @@ def test_publishers_at_once_lose_and_double_nothing(bootstrap, topic, kafka):
     run(test())
 
 
-def test_the_publisher_goes_on_with_a_new_producer_after_a_refusal(bootstrap, topic, kafka):
-    """Without one, every later batch for that partition would be out of order."""
+def test_the_publisher_gives_back_what_is_too_large_and_writes_the_rest_in_order(bootstrap, topic, kafka):
+    """With a new producer, as every later batch of the old one would be out of order."""
 
     async def test():
         await create(bootstrap, topic, max_message_bytes=2_000)
+        large = OutgoingRecord(topic, b"key-0", os.urandom(5_000), ())
         async with a_publisher(kafka) as publisher:
-            await publisher.publish(records(topic, 0, 3))
-            # A batch of many keys and numbers does not compress below the limit.
-            with pytest.raises(PublishFailed, match="MessageSizeTooLarge"):
-                await publisher.publish(records(topic, 3, 2_000))
-            await publisher.publish(records(topic, 3, 6))
-        assert numbers(await read_to_end(bootstrap, topic)) == [0, 1, 2, 3, 4, 5]
+            assert await publisher.publish(records(topic, 0, 3)) == []
+            refused = await publisher.publish([*records(topic, 3, 6), large, *records(topic, 6, 9)])
+            assert refused == [Refused(large, "MessageSizeTooLargeError")]
+            assert await publisher.publish(records(topic, 9, 12)) == []
+        assert numbers(await read_to_end(bootstrap, topic)) == list(range(12))
 
     run(test())
 

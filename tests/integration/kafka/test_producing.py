@@ -21,7 +21,6 @@ from tests.integration.kafka.clients import (
     a_client,
     a_producer,
     create,
-    local_differs,
     read,
     read_to_end,
     run,
@@ -31,6 +30,7 @@ from tests.integration.kafka.clients import (
 CODECS = (None, "gzip", "snappy", "lz4", "zstd")
 IDEMPOTENT = {"enable_idempotence": True, "compression_type": "zstd"}
 CREATE_TIME, APPEND_TIME = 0, 1
+INVALID_TIMESTAMP = 32
 
 
 def now_ms() -> int:
@@ -243,11 +243,26 @@ def test_a_stamp_more_than_an_hour_ahead_is_refused(bootstrap, topic):
     run(test())
 
 
-@local_differs("it knows no setting message.timestamp.after.max.ms; the bound is always an hour")
 def test_how_far_ahead_a_stamp_may_lie_is_a_setting_of_the_topic(bootstrap, topic):
     async def test():
         await create(bootstrap, topic, message_timestamp_after_max_ms=600_000)
         await _takes_stamps_up_to(bootstrap, topic, minutes=10)
+
+    run(test())
+
+
+def test_how_old_a_stamp_may_be_is_a_setting_of_the_topic(bootstrap, topic):
+    async def test():
+        await create(bootstrap, topic, message_timestamp_before_max_ms=600_000)
+        async with a_producer(bootstrap, compression_type="zstd") as producer:
+            await producer.send_and_wait(topic, b"late", timestamp_ms=now_ms() - 9 * 60_000)
+            batch = producer.create_batch()
+            for minutes_ago in (0, 11):
+                stamp_ms = now_ms() - minutes_ago * 60_000
+                batch.append(timestamp=stamp_ms, key=None, value=b"too late", headers=[])
+            with pytest.raises(KafkaError) as refused:
+                await (await producer.send_batch(batch, topic, partition=0))
+            assert refused.value.errno == INVALID_TIMESTAMP
 
     run(test())
 
@@ -257,7 +272,7 @@ async def _takes_stamps_up_to(bootstrap: str, topic: str, minutes: int) -> None:
         await producer.send_and_wait(topic, b"soon", timestamp_ms=now_ms() + (minutes - 1) * 60_000)
         with pytest.raises(KafkaError) as refused:
             await producer.send_and_wait(topic, b"far", timestamp_ms=now_ms() + (minutes + 1) * 60_000)
-        assert refused.value.errno == 32
+        assert refused.value.errno == INVALID_TIMESTAMP
 
 
 def test_a_compacted_topic_refuses_a_record_without_a_key(bootstrap, topic):
@@ -339,7 +354,6 @@ def test_a_producer_waits_for_a_topic_that_is_declared_meanwhile(bootstrap, topi
     run(test())
 
 
-@local_differs("it refuses with 19 (NOT_ENOUGH_REPLICAS)")
 def test_a_minimum_of_replicas_above_what_the_topic_has_counts_as_all_it_has(bootstrap, topic):
     async def test():
         await create(bootstrap, topic, min_insync_replicas=2)

@@ -5,13 +5,16 @@ import asyncio
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+from aiokafka.protocol.group import JoinGroupRequest, SyncGroupRequest
 
 from tests.integration.kafka.clients import (
     SESSION_MS_MIN,
     Holdings,
+    a_client,
     a_consumer,
     an_admin,
     committed,
+    coordinator_of,
     create,
     pumped,
     run,
@@ -20,6 +23,7 @@ from tests.integration.kafka.clients import (
     until,
 )
 
+FENCED_INSTANCE_ID = 82
 MEMBER = {
     "session_timeout_ms": 10_000,
     "heartbeat_interval_ms": 300,
@@ -100,6 +104,27 @@ def test_a_description_shows_static_members_under_their_names(bootstrap, topic, 
                 (reply,) = await admin.describe_consumer_groups([group])
         (found,) = reply.to_object()["groups"]
         assert [member["member_id"][:10] for member in found["members"]] == ["replica-0-"]
+
+    run(test())
+
+
+def test_a_member_whose_place_was_taken_is_told_so(bootstrap, group):
+    async def test():
+        async with a_client(bootstrap) as client:
+            node = await coordinator_of(client, group)
+
+            async def joined(member: str):
+                protocols = [("range", b"")]
+                request = JoinGroupRequest(
+                    group, SESSION_MS_MIN, 1_000, member, "name", "consumer", protocols
+                )
+                return await client.send(node, request)
+
+            earlier, later = await joined(""), await joined("")
+            assert (earlier.error_code, later.error_code) == (0, 0)
+            sync = SyncGroupRequest(group, later.generation_id, earlier.member_id, "name", [])
+            codes = [(await joined(earlier.member_id)).error_code, (await client.send(node, sync)).error_code]
+            assert codes == [FENCED_INSTANCE_ID] * 2
 
     run(test())
 

@@ -1,148 +1,85 @@
-"""Starts brokers for tests: in this event loop, or as a process of their own."""
+"""Starts stand-ins that a test may kill, each a process of its own, and reads what they cost."""
 
-import asyncio
-import contextlib
+import json
 import os
-import socket
+import re
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-
-from services.local.kafka.broker import BrokerSettings
-from services.local.kafka.server import KafkaServer
-
-START_S_MAX = 15
-
-
-@contextlib.asynccontextmanager
-async def broker(data_dir, **options):
-    """Run a broker in this event loop and give its address."""
-    retention_interval_s = options.pop("retention_interval_s", 30.0)
-    server = KafkaServer(BrokerSettings(data_dir=data_dir, **options), retention_interval_s)
-    await server.start("127.0.0.1", 0)
-    try:
-        yield "{}:{}".format(*server.address)
-    finally:
-        await server.stop()
-
-
-@contextlib.asynccontextmanager
-async def admin(address):
-    """Give an admin client."""
-    client = AIOKafkaAdminClient(bootstrap_servers=address)
-    await client.start()
-    try:
-        yield client
-    finally:
-        await client.close()
-
-
-async def create_topic(address, name, partitions=1, **configs):
-    """Create a topic; configuration names are written with underscores."""
-    settings = {key.replace("_", "."): str(value) for key, value in configs.items()}
-    async with admin(address) as client:
-        answer = await client.create_topics([NewTopic(name, partitions, 1, topic_configs=settings)])
-    assert [error[1] for error in answer.topic_errors] == [0], answer
-
-
-@contextlib.asynccontextmanager
-async def producer(address, **options):
-    """Give a producer."""
-    options.setdefault("request_timeout_ms", 5_000)
-    client = AIOKafkaProducer(bootstrap_servers=address, **options)
-    await client.start()
-    try:
-        yield client
-    finally:
-        await client.stop()
-
-
-@contextlib.asynccontextmanager
-async def consumer(address, *topics, **options):
-    """Give a consumer that reads from the start."""
-    options.setdefault("auto_offset_reset", "earliest")
-    client = AIOKafkaConsumer(*topics, bootstrap_servers=address, **options)
-    await client.start()
-    try:
-        yield client
-    finally:
-        await client.stop()
-
-
-async def take(client, count, timeout_s=10):
-    """Read `count` records."""
-    found = []
-    async with asyncio.timeout(timeout_s):
-        while len(found) < count:
-            for records in (await client.getmany(timeout_ms=100)).values():
-                found += records
-    return found
-
-
-async def until(condition, timeout_s=10):
-    """Wait until `condition()` holds; for what clients do in the background and tell nobody."""
-
-    async def holds():
-        return condition()
-
-    await until_true(holds, timeout_s)
-
-
-async def until_true(condition, timeout_s=10):
-    """Wait until `await condition()` holds."""
-    async with asyncio.timeout(timeout_s):
-        while not await condition():  # noqa: ASYNC110 - neither clients nor files set an event
-            await asyncio.sleep(0.02)
+START_S_MAX = 30
 
 
 class BrokerProcess:
-    """A broker as a process of its own, which a test may kill."""
+    """A broker as a process of its own, which a test may kill; started anew, it listens where it did."""
 
-    def __init__(self, data_dir, port=0):
+    def __init__(self, data_dir, *options):
         self.data_dir = data_dir
-        self.port = port or free_port()
+        self.options = options
+        self.port = 0
         self.process = None
+        self.events = []
 
     @property
     def address(self):
         return f"127.0.0.1:{self.port}"
 
     def start(self):
-        self.process = spawn("--data-dir", str(self.data_dir), "--port", str(self.port))
-        deadline = time.monotonic() + START_S_MAX
-        while time.monotonic() < deadline:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
-                return self
-            assert self.process.poll() is None, self.process.communicate()
-            time.sleep(0.01)
-        raise AssertionError("the broker did not start")
+        self.process = spawn("--data-dir", str(self.data_dir), "--port", str(self.port), *self.options)
+        overdue = threading.Timer(START_S_MAX, self.process.kill)
+        overdue.start()
+        try:
+            said = json.loads(self.process.stderr.readline())
+        finally:
+            overdue.cancel()
+        assert said["event"] == "kafka.started", said
+        self.port = said["port"]
+        # A pipe that nobody empties would stop the broker when it is full.
+        self.events = []
+        self._listener = threading.Thread(target=self._listen, args=(self.process, self.events), daemon=True)
+        self._listener.start()
+        return self
 
     def kill(self):
         self.process.kill()
-        self.process.communicate()
+        self.wait()
 
     def stop(self):
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
-            self.process.communicate(timeout=START_S_MAX)
+            self.wait()
+
+    def wait(self):
+        """Wait for its end; its log is in `events` then."""
+        self.process.wait(START_S_MAX)
+        self._listener.join(START_S_MAX)
+        self.process.stdout.close()
+        self.process.stderr.close()
+
+    @staticmethod
+    def _listen(process, events):
+        for line in process.stderr:
+            events.append(json.loads(line)["event"])
 
     def cpu_s(self):
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-
-def free_port():
-    """Find a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    def memory_bytes(self):
+        """What it has to itself: pages of files, which the kernel may drop at any time, are not counted."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"RssAnon:\s+(\d+) kB", status)[1]) * 1024
 
 
 def spawn(*arguments):
     """Start the broker's command."""
     command = [sys.executable, "-m", "services.local.kafka", *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def refused(*arguments):
+    """Run a command that ends by itself; give its exit code, and what it said that is no line of its log."""
+    process = spawn(*arguments)
+    out, err = process.communicate(timeout=START_S_MAX)
+    return process.returncode, out, "".join(line for line in err.splitlines(True) if line[0] != "{")

@@ -14,7 +14,7 @@ from services.local.kafka.coordination_messages import (
     MemberAssignment,
     SyncGroupRequest,
 )
-from services.local.kafka.errors import MalformedFrame, Refused, UnsupportedRequest
+from services.local.kafka.errors import ErrorCode, MalformedFrame, Refused, UnsupportedRequest
 from services.local.kafka.files import SegmentFiles
 from services.local.kafka.groups import Group, GroupState
 from services.local.kafka.log import PartitionLog
@@ -92,6 +92,8 @@ class Walk:
     def join(self, number):
         def joined(answer):
             self.owed -= 1
+            if answer.error_code == ErrorCode.MEMBER_ID_REQUIRED:
+                self.ids[number] = answer.member_id
             if answer.error_code:
                 return
             self.ids[number], self.generations[number] = answer.member_id, answer.generation_id
@@ -111,7 +113,8 @@ class Walk:
         )
         self.owed += 1
         try:
-            self.group.join(request, Client(client_id="c", host="/h"), joined, self.now_s)
+            client = Client(client_id="c", host="/h", is_told_its_id=number in (1, 2))
+            self.group.join(request, client, joined, self.now_s)
         except Refused:
             self.owed -= 1
             self.ids[number] = ""
@@ -162,9 +165,9 @@ def test_a_group_settles_and_answers_everybody_whatever_its_members_do(steps):
     for name, argument in steps:
         getattr(walk, name)(argument)
         due_s = walk.group.next_deadline_s()
-        assert (due_s is None) == (walk.group.is_empty and walk.group.state is GroupState.EMPTY)
+        assert (due_s is None) == (walk.group.is_idle and walk.group.state is GroupState.EMPTY)
 
     for _ in range(12):
         walk.wait(31)
 
-    assert (walk.owed, walk.group.is_empty, walk.group.state) == (0, True, GroupState.EMPTY)
+    assert (walk.owed, walk.group.is_idle, walk.group.state) == (0, True, GroupState.EMPTY)

@@ -4,7 +4,7 @@ import struct
 
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
-from services.local.kafka.batch import records_of
+from services.local.kafka.batch import header_at, records_of
 
 NOW_MS = 1_700_000_000_000
 
@@ -34,3 +34,13 @@ def offsets_and_values(data: bytes) -> list[tuple[int, bytes | None]]:
         found += [(item.offset, item.value) for item in records_of(data[position : position + length + 12])]
         position += length + 12
     return found
+
+
+def end_offset(data: bytes) -> int:
+    """Read the offset behind a run of batches, the last of which may be empty."""
+    position, end = 0, 0
+    while position < len(data):
+        header = header_at(data, position)
+        position += header.size_bytes
+        end = header.last_offset + 1
+    return end

@@ -3,7 +3,7 @@ import threading
 import pytest
 
 from services.local.kafka import compaction
-from services.local.kafka.batch import ProducerId
+from services.local.kafka.batch import ProducerId, header_at
 from services.local.kafka.configs import TopicConfig
 from services.local.kafka.files import SegmentFiles
 from services.local.kafka.log import PartitionLog
@@ -92,6 +92,32 @@ def test_the_dirty_ratio_decides_when_it_is_worth_it(cleaning):
     cleaning.roll()
 
     assert (first, cleaning.clean()) == (True, False)
+
+
+def test_what_is_dirty_for_too_long_is_worth_it_at_any_ratio(cleaning):
+    cleaning.open(min_cleanable_dirty_ratio=1.0, max_compaction_lag_ms=5_000)
+    cleaning.put(b"k", b"v" * 100)
+    cleaning.roll()
+
+    assert [cleaning.clean(NOW_MS + late_ms) for late_ms in (5_000, 5_001, 99_999)] == [False, True, False]
+
+
+@pytest.mark.parametrize("codec", [0, 1, 4])
+def test_a_producers_last_batch_stays_as_an_empty_one_so_that_its_sequence_is_known(cleaning, codec):
+    log = cleaning.open()
+    for number in range(2):
+        cleaning.put(b"k", b"v" * 100, producer=(4, 0, number), codec=codec)
+    cleaning.put(b"k", b"w" * 100)
+    cleaning.roll()
+
+    cleaning.clean()
+
+    assert read_all(log)[:1] == [(2, b"w" * 100)]
+    header = header_at(log.read(0, 2, 1))
+    assert (header.base_offset, header.record_count, header.max_timestamp) == (1, 0, NOW_MS)
+    reopened = cleaning.open()
+    following = batch(b"next", keys=[b"k"], producer=(4, 0, 2))
+    assert reopened.append(following, NOW_MS).base_offset == log.end_offset
 
 
 def test_young_records_wait_for_the_compaction_lag(cleaning):

@@ -10,10 +10,11 @@ from services.local.kafka.coordination_messages import (
     SyncGroupRequest,
 )
 from services.local.kafka.errors import ErrorCode, Refused
-from services.local.kafka.groups import FIRST_REBALANCE_DELAY_S, Group, GroupState
+from services.local.kafka.groups import FIRST_REBALANCE_DELAY_S, MEMBERS_MAX, Group, GroupState
 from services.local.kafka.members import Client
 
 CLIENT = Client(client_id="c", host="/127.0.0.1")
+TOLD = Client(client_id="c", host="/127.0.0.1", is_told_its_id=True)
 
 
 def subscription(*topics, memory=b""):
@@ -30,7 +31,9 @@ class Members:
         self.joined = []
         self.synced = []
 
-    def join(self, member_id="", instance=None, metadata=None, protocol="range", session_ms=10_000):
+    def join(
+        self, member_id="", instance=None, metadata=None, protocol="range", session_ms=10_000, client=CLIENT
+    ):
         answers = []
         self.joined.append(answers)
         request = JoinGroupRequest(
@@ -44,7 +47,7 @@ class Members:
                 GroupProtocol(protocol_name=protocol, protocol_metadata=metadata or subscription("t"))
             ],
         )
-        self.group.join(request, CLIENT, answers.append, self.now_s)
+        self.group.join(request, client, answers.append, self.now_s)
         return answers
 
     def sync(self, joined, assignment=None):
@@ -107,6 +110,66 @@ def test_the_first_round_waits_a_moment_so_that_members_start_together(members):
     assert [item.member_id for item in first[0].members] == [first[0].member_id, second[0].member_id]
     assert second[0].members == []
     assert {first[0].leader_id, second[0].leader_id} == {first[0].member_id}
+
+
+def test_a_newcomer_is_told_its_id_and_joins_under_it(members):
+    (told,) = members.join(client=TOLD)
+    assert (told.error_code, told.member_id[:2], members.group.is_empty, members.group.is_idle) == (
+        ErrorCode.MEMBER_ID_REQUIRED,
+        "c-",
+        True,
+        False,
+    )
+
+    joined = members.join(told.member_id, client=TOLD)
+    members.wait(FIRST_REBALANCE_DELAY_S)
+
+    assert [(answer.generation_id, answer.member_id) for answer in joined] == [(1, told.member_id)]
+
+
+def test_a_newcomer_disturbs_nobody_before_it_joins(members):
+    first, second = members.stable_pair()
+
+    (told,) = members.join(client=TOLD)
+
+    assert (members.heartbeat(first), members.heartbeat(told)) == (
+        ErrorCode.NONE,
+        ErrorCode.UNKNOWN_MEMBER_ID,
+    )
+    members.join(told.member_id, client=TOLD)
+    assert members.heartbeat(second) == ErrorCode.REBALANCE_IN_PROGRESS
+
+
+def test_a_round_waits_for_those_who_were_told_an_id_until_their_time_is_over(members):
+    first, second = members.stable_pair()
+    third = members.join()
+    (told,) = members.join(client=TOLD)
+    for joined in (first, second):
+        members.join(joined.member_id)
+    assert third == []
+
+    members.wait(10)
+
+    assert [answer.generation_id for answer in third] == [2]
+    assert code_of(lambda: members.join(told.member_id, client=TOLD)) == ErrorCode.UNKNOWN_MEMBER_ID
+
+
+def test_an_id_may_be_given_back_before_it_is_used(members):
+    (told,) = members.join(client=TOLD)
+
+    members.group.leave(told.member_id, members.now_s)
+
+    assert (members.group.is_idle, members.group.next_deadline_s()) == (True, None)
+
+
+def test_ids_that_nobody_uses_count_as_members(members):
+    for _ in range(MEMBERS_MAX):
+        members.join(client=TOLD)
+
+    assert code_of(lambda: members.join(client=TOLD)) == ErrorCode.GROUP_MAX_SIZE_REACHED
+    assert code_of(lambda: members.join()) == ErrorCode.GROUP_MAX_SIZE_REACHED
+    members.wait(10)
+    assert code_of(lambda: members.join()) == ErrorCode.NONE
 
 
 def test_members_get_what_the_leader_assigns_whoever_asks_first(members):
@@ -239,7 +302,7 @@ def test_a_fenced_static_member_cannot_come_back_under_its_old_id(members):
     leader, _ = members.stable_pair(instances=("one", "two"))
     members.join(instance="one")
 
-    assert code_of(lambda: members.join(leader.member_id, instance="one")) == ErrorCode.UNKNOWN_MEMBER_ID
+    assert code_of(lambda: members.join(leader.member_id, instance="one")) == ErrorCode.FENCED_INSTANCE_ID
 
 
 def test_a_static_member_that_is_away_keeps_its_share_until_its_session_ends(members):

@@ -8,7 +8,7 @@ from services.local.kafka.configs import TopicConfig
 from services.local.kafka.errors import ErrorCode, Refused
 from services.local.kafka.files import SegmentFiles
 from services.local.kafka.log import Appended, PartitionLog, TimedOffset
-from tests.unit.local_kafka.batches import NOW_MS, batch, offsets_and_values
+from tests.unit.local_kafka.batches import NOW_MS, batch, end_offset, offsets_and_values
 
 EVERYTHING = 1 << 40
 
@@ -35,7 +35,7 @@ def read_all(log, offset=0):
         if not data:
             break
         found += [item for item in offsets_and_values(data) if item[0] >= offset]
-        offset = found[-1][0] + 1
+        offset = end_offset(data)
     return found
 
 
@@ -138,6 +138,18 @@ def test_batches_that_break_the_rules_are_refused_and_leave_no_trace(logs):
         ErrorCode.INVALID_TIMESTAMP,
     ]
     assert (log.end_offset, log.segments) == (0, [])
+
+
+def test_stamps_too_far_from_now_are_refused_wherever_they_stand_in_a_batch(logs):
+    log = logs.open(message_timestamp_before_max_ms=1_000, message_timestamp_after_max_ms=2_000)
+
+    taken = [(NOW_MS - 1_000, NOW_MS + 2_000), (NOW_MS, -1)]
+    refused = [(NOW_MS, NOW_MS - 1_001), (NOW_MS + 2_001, NOW_MS)]
+
+    for stamps in taken:
+        log.append(batch(b"a", b"b", timestamps_ms=list(stamps), codec=4), NOW_MS)
+    codes = [refusal(log, batch(b"a", b"b", timestamps_ms=list(stamps), codec=4)) for stamps in refused]
+    assert (codes, log.end_offset) == ([ErrorCode.INVALID_TIMESTAMP] * 2, 4)
 
 
 def test_a_compacted_topic_refuses_records_without_a_key(logs):

@@ -16,6 +16,9 @@ from services.local.kafka.messages import (
     TopicFetch,
 )
 
+# Join requests below and at version 5, which names static members.
+JOIN = (("g", 6_000, 1_000, "", "consumer", []), ("g", 6_000, 1_000, "", None, "consumer", []))
+
 
 def frame(key, version, body=b"", correlation=7, client=b"me"):
     return struct.pack(">hhih", key, version, correlation, len(client)) + client + body
@@ -92,10 +95,33 @@ def test_bodies_that_do_not_decode_are_malformed(body):
         wire.decode_request(frame(3, 1, body))
 
 
-@pytest.mark.parametrize("length", [-1, 0, 9, wire.FRAME_BYTES_MAX + 1, 2**31 - 1])
-def test_frames_of_impossible_lengths_are_malformed(length):
+@pytest.mark.parametrize(
+    ("length", "api_key"),
+    [
+        *((length, api_key) for length in (-1, 0, 9, 2**31 - 1) for api_key in (0, 3)),
+        (wire.FRAME_BYTES_MAX + 1, 0),
+        (wire.REQUEST_BYTES_MAX + 1, 3),
+    ],
+)
+def test_frames_of_impossible_lengths_are_malformed(length, api_key):
     with pytest.raises(MalformedFrame):
-        wire.frame_length(struct.pack(">i", length))
+        wire.bytes_after(struct.pack(">ih", length, api_key))
+
+
+def test_only_records_may_come_in_large_frames():
+    lengths = ((wire.FRAME_BYTES_MAX, 0), (wire.REQUEST_BYTES_MAX, 3), (10, 18))
+
+    rests = [wire.bytes_after(struct.pack(">ih", length, api_key)) for length, api_key in lengths]
+
+    # The kind of request is a part of the frame, and has been read.
+    assert rests == [length - 2 for length, _ in lengths]
+
+
+@pytest.mark.parametrize(("version", "tells"), [(3, False), (4, True), (5, True)])
+def test_members_are_told_their_ids_from_the_fourth_version_on(version, tells):
+    data = frame(11, version, wire._codec(11, version).SCHEMA.encode(JOIN[version == 5]))
+
+    assert wire.decode_request(data).tells_member_ids is tells
 
 
 def test_null_and_empty_topics_are_told_apart():
