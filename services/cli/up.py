@@ -62,4 +62,7 @@ def up(
     layout = plan(options)
     loaded = done(lambda: settings_file.load(path, {**environ, **layout.environ}, {}))
     stores = Stores(kafka=loaded.kafka, clickhouse=loaded.clickhouse)
+    # A ClickHouse of our own takes the account that the services will come with.
+    account = loaded.clickhouse
+    environ |= {"CLICKHOUSE_USER": account.user, "CLICKHOUSE_PASSWORD": account.password}
     sys.exit(run_command(lambda stopping: run_stack(layout, stores, environ, stopping, click.echo)))

@@ -21,6 +21,7 @@ SECRETS_OF = {
         ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "TOLLHOUSE_MASTER_KEY", "LITELLM_MASTER_KEY")
     ),
     "sink": frozenset(("CLICKHOUSE_PASSWORD",)),
+    "clickhouse": frozenset(("CLICKHOUSE_PASSWORD",)),
 }
 SECRETS = frozenset[str]().union(*SECRETS_OF.values())
 
@@ -99,6 +100,7 @@ def _server(name: str, port: int, port_option: str, data_dir: Path | None) -> Ch
         port_option=port_option,
         probe="/ping" if name == "clickhouse" else "connect",
         stop_turn=3,
+        secrets=SECRETS_OF.get(name, frozenset()),
     )
 
 

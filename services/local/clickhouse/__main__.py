@@ -20,17 +20,25 @@ from services.runtime.telemetry import configure_logging
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="An address of this machine's loopback.")
 @click.option("--memory-bytes-max", default=MEMORY_BYTES_MAX_DEFAULT, show_default=True, type=int)
-@click.option("--user", default="default", show_default=True)
+@click.option("--user", default="default", show_default=True, envvar="CLICKHOUSE_USER", show_envvar=True)
 @click.option(
     "--password-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The user's password; without it, it is empty.",
+    help="The user's password; without it, CLICKHOUSE_PASSWORD is, or else none is asked for.",
 )
+@click.option("--password", envvar="CLICKHOUSE_PASSWORD", hidden=True, default="")
 def main(
-    data_dir: Path, port: int, host: str, memory_bytes_max: int, user: str, password_file: Path | None
+    data_dir: Path,
+    port: int,
+    host: str,
+    memory_bytes_max: int,
+    user: str,
+    password_file: Path | None,
+    password: str,
 ) -> None:
     """Serve ClickHouse's HTTP interface on loopback, over an engine inside this process."""
-    password = password_file.read_text().strip() if password_file is not None else ""
+    if password_file is not None:
+        password = password_file.read_text().strip()
     config = ServerConfig(
         data_dir=data_dir,
         host=host,

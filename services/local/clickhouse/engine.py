@@ -2,22 +2,24 @@
 
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlencode
 
 from services.local.clickhouse.errors import ErrorCode, engine_failure, refused
-from services.local.clickhouse.extra import Result, Stream, open_handle, statement_kind
-from services.local.clickhouse.job import Answer, Job, Summary
+from services.local.clickhouse.extra import Handle, Result, Stream, open_handle, statement_kind
+from services.local.clickhouse.job import PLAIN_FORMAT, Answer, Job, Summary
+from services.local.clickhouse.joining import Joining
 from services.local.clickhouse.lease import Lease, insert, own_settings, quoted
-from services.local.clickhouse.sessions import Sessions
-from services.local.clickhouse.statements import Insert, Query
+from services.local.clickhouse.running import Running
+from services.local.clickhouse.sessions import Session, Sessions
+from services.local.clickhouse.statements import Insert, Query, with_literals_replaced
 
 # Merges on a laptop need no more, and each thread costs memory.
 BACKGROUND_THREADS = 2
 
-PLAIN_FORMAT = "TabSeparated"
 # Its first line is there only if the statement has a result at all.
 PROBE_FORMAT = "TabSeparatedWithNames"
 
@@ -36,6 +38,7 @@ class Engine:
         self._root = open_handle(f"{self._target}?{urlencode(options)}")
         self._root_lock = threading.Lock()
         self._sessions = Sessions(time.monotonic)
+        self._running = Running()
         self.timezone = self._ask("SELECT timezone()")
         self.version = self._ask("SELECT version()")
 
@@ -46,7 +49,7 @@ class Engine:
             lease = self._lease(job)
             try:
                 lease.prepare(job)
-                answer = _run(job, lease)
+                answer = _run(self._with_own_ids(job), lease)
                 lease.settle(job.statement)
             except BaseException:
                 lease.release()
@@ -76,6 +79,9 @@ class Engine:
 
     def _check_allowed(self, job: Job) -> None:
         kind, statement_count = self._kind(job.statement)
+        if kind == "UNKNOWN" and isinstance(job.statement, Query) and not job.statement.begins:
+            # The embedded engine takes it for nothing and is content.
+            raise refused(ErrorCode.SYNTAX_ERROR, "The query is empty, or begins with what is no SQL.")
         if statement_count > 1:
             raise refused(ErrorCode.SYNTAX_ERROR, "Several statements in one request are not allowed.")
         if job.read_only and kind not in ("READ_ONLY", "UNKNOWN"):
@@ -87,13 +93,44 @@ class Engine:
         with self._root_lock:
             return statement_kind(self._root, statement.sql.decode("utf-8", "replace"))
 
+    def _with_own_ids(self, job: Job) -> Job:
+        """Let KILL QUERY find statements by their clients' ids, for the engine has ids of its own."""
+        if isinstance(job.statement, Insert) or job.statement.keyword != "KILL":
+            return job
+        ids_by_mark = self._running.ids_by_mark()
+        marks = ", ".join(map(quoted, ids_by_mark))
+        rows = self._ask(
+            f"SELECT Settings['log_comment'] AS mark, query_id FROM system.processes WHERE mark IN ({marks})"
+        )
+        engine_ids = dict(row.split("\t") for row in rows.splitlines())
+        replacements = {
+            query_id: engine_ids[mark] for mark, query_id in ids_by_mark.items() if mark in engine_ids
+        }
+        sql = with_literals_replaced(job.statement.sql, replacements)
+        return replace(job, statement=replace(job.statement, sql=sql))
+
     def _lease(self, job: Job) -> Lease:
+        """Take a query id and a handle, both to be given back together."""
+        self._running.begin(job.query_id, job.mark)
+        try:
+            handle, session, give_back = self._handle(job)
+        except BaseException:
+            self._running.end(job.query_id)
+            raise
+
+        def give_back_all() -> None:
+            self._running.end(job.query_id)
+            give_back()
+
+        return Lease(handle, session, give_back_all)
+
+    def _handle(self, job: Job) -> tuple[Handle, Session | None, Callable[[], None]]:
         wish = job.session
         if wish is None:
             handle = open_handle(f"{self._target}?{urlencode(own_settings(job.mark))}")
-            return Lease(handle, None, handle.close)
+            return handle, None, handle.close
         session = self._sessions.borrow(wish, lambda: open_handle(self._target))
-        return Lease(session.handle, session, lambda: self._sessions.give_back(session, wish.timeout_s))
+        return session.handle, session, lambda: self._sessions.give_back(session, wish.timeout_s)
 
 
 def _run(job: Job, lease: Lease) -> Answer:
@@ -106,8 +143,11 @@ def _run(job: Job, lease: Lease) -> Answer:
             elapsed_ns=time.monotonic_ns() - started_ns,
         )
         return Answer(format=None, head=b"", rest=None, summary=summary)
-    if job.streams:
-        return _run_streamed(job, job.statement, lease, started_ns)
+    joining = job.joining
+    if joining is not None:
+        answer = _run_streamed(job, job.statement, lease, joining)
+        if answer.head or not joining.has_frame:
+            return answer
     return _run_whole(job, job.statement, lease, started_ns)
 
 
@@ -133,20 +173,24 @@ def _run_whole(job: Job, statement: Query, lease: Lease, started_ns: int) -> Ans
     return Answer(format=result_format, head=body, rest=None, summary=summary)
 
 
-def _run_streamed(job: Job, statement: Query, lease: Lease, started_ns: int) -> Answer:
-    stream = lease.handle.send_query(statement.sql, job.result_format or PLAIN_FORMAT, params=job.parameters)
+def _run_streamed(job: Job, statement: Query, lease: Lease, joining: Joining) -> Answer:
+    started_ns = time.monotonic_ns()
+    result_format = job.result_format or PLAIN_FORMAT
+    stream = lease.handle.send_query(statement.sql, result_format, params=job.parameters)
     pieces: list[bytes] = []
     counted = Summary()
     result = stream.fetch()
     while result is not None:
         piece = result.bytes() or b""
-        pieces.append(piece)
+        pieces.append(joining.next(piece) if pieces else joining.first(piece))
         counted = _counted(counted, result, len(piece), time.monotonic_ns() - started_ns)
         if counted.result_bytes >= job.head_bytes_max:
             break
         result = stream.fetch()
-    rest = None if result is None else _Rest(stream, lease)
-    return Answer(format=job.result_format, head=b"".join(pieces), rest=rest, summary=counted)
+    rest = None if result is None else _Rest(stream, lease, joining)
+    if rest is None and pieces:
+        pieces.append(joining.end)
+    return Answer(format=result_format, head=b"".join(pieces), rest=rest, summary=counted)
 
 
 def _counted(before: Summary, result: Result, piece_bytes: int, elapsed_ns: int) -> Summary:
@@ -162,8 +206,9 @@ def _counted(before: Summary, result: Result, piece_bytes: int, elapsed_ns: int)
 class _Rest:
     """What is left of a streamed result, with the lease that it holds until its end."""
 
-    def __init__(self, stream: Stream, lease: Lease) -> None:
+    def __init__(self, stream: Stream, lease: Lease, joining: Joining) -> None:
         self._stream = stream
+        self._joining = joining
         self._lease = lease
         # `close` may come while another thread still computes; a handle takes one call at a time.
         self._lock = threading.Lock()
@@ -172,11 +217,13 @@ class _Rest:
     def fetch(self) -> bytes | None:
         """Compute the next block; the lease is free before the caller can see the end."""
         with self._lock, _engine_errors():
-            result = self._stream.fetch() if self._is_open else None
+            if not self._is_open:
+                return None
+            result = self._stream.fetch()
             if result is None:
                 self._end()
-                return None
-            return result.bytes() or b""
+                return self._joining.end
+            return self._joining.next(result.bytes() or b"")
 
     def close(self) -> None:
         """Stop computing and free the lease."""

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from services.local.clickhouse.joining import Joining, joining_of
 from services.local.clickhouse.statements import Insert, Query
 
-# Formats whose blocks can be joined end to end; every other format has a frame around the whole result.
-STREAMED_FORMATS = frozenset({"NATIVE", "ROWBINARY"})
+# What a SELECT without FORMAT answers in.
+PLAIN_FORMAT = "TabSeparated"
 # What is held of a result before any of it is sent: with that its length is told, and an error has a status.
 HEAD_BYTES_MAX = 4 * 1024**2
 # What is held of one that cannot stream, or whose client waits for its end. Its text can be five times this,
@@ -38,6 +39,7 @@ class Job:
     """One statement with everything it is to be run with, and a mark to find it by while it runs."""
 
     mark: str
+    query_id: str
     statement: Insert | Query
     database: str
     settings: dict[str, str]
@@ -54,11 +56,11 @@ class Job:
         return self.statement.format if self.statement.format is not None else self.default_format
 
     @property
-    def streams(self) -> bool:
-        """Tell whether the result can be sent while it is computed."""
+    def joining(self) -> Joining | None:
+        """Tell how the result can be sent while it is computed, if it can."""
         if isinstance(self.statement, Insert) or not self.statement.is_select:
-            return False
-        return (self.result_format or "").upper() in STREAMED_FORMATS
+            return None
+        return joining_of(self.result_format or PLAIN_FORMAT, self.statement.sql, self.settings)
 
     @property
     def head_bytes_max(self) -> int:

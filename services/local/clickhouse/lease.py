@@ -1,13 +1,16 @@
 """Makes an engine handle ready for one job (database, settings, tables) and leaves it as it was found."""
 
 import json
+import os
+import sys
 import tempfile
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import IO
 
 import structlog
 
-from services.local.clickhouse.errors import engine_failure
+from services.local.clickhouse.errors import ErrorCode, engine_failure, refused
 from services.local.clickhouse.extra import Handle, Result
 from services.local.clickhouse.job import HELD_RESULT_BYTES_MAX, ExternalTable, Job
 from services.local.clickhouse.sessions import Session
@@ -15,9 +18,8 @@ from services.local.clickhouse.statements import Insert, Query
 
 log = structlog.get_logger()
 
-# Memory where there is such a place, so that a block is not written to disk twice.
-_SHARED_MEMORY = Path("/dev/shm")
-_SPILL = _SHARED_MEMORY if _SHARED_MEMORY.is_dir() else None
+# For whoever looks at what a process holds open; it is no name in a file system.
+_FILE_NAME = "tollhouse-insert"
 
 
 class Lease:
@@ -107,11 +109,28 @@ def insert(handle: Handle, statement: Insert) -> Result:
     It goes through a file: the engine's way of taking data in pieces tells of bytes that it cannot read,
     but not of blocks that it cannot write.
     """
-    with tempfile.NamedTemporaryFile(dir=_SPILL, prefix="tollhouse-insert-") as file:
-        file.write(statement.data)
-        file.flush()
-        source = f"FROM INFILE {quoted(file.name)} {statement.settings}"
+    with _as_file(statement.data) as path:
+        source = f"FROM INFILE {quoted(path)} {statement.settings}"
         return handle.query(f"{statement.head} {source} FORMAT {statement.format}", "Null")
+
+
+@contextmanager
+def _as_file(data: bytes) -> Generator[str]:
+    """Give a path to data that the engine can open and that is gone after a kill as well."""
+    try:
+        with _unnamed_file() as file:
+            file.write(data)
+            file.flush()
+            yield f"/dev/fd/{file.fileno()}"
+    except OSError as exc:
+        raise refused(ErrorCode.NOT_ENOUGH_SPACE, f"The data cannot be held: {exc.strerror}.") from exc
+
+
+def _unnamed_file() -> IO[bytes]:
+    # In memory where the system can, so that a block is not written to disk twice.
+    if sys.platform == "linux":
+        return os.fdopen(os.memfd_create(_FILE_NAME), "wb")
+    return tempfile.TemporaryFile()
 
 
 def quoted(text: str) -> str:
@@ -129,7 +148,7 @@ def _job_settings(job: Job) -> dict[str, str]:
     if isinstance(job.statement, Insert):
         return dict(job.settings)
     asked = job.settings.get("max_result_bytes", "0")
-    if job.streams or (asked.isdecimal() and 0 < int(asked) < HELD_RESULT_BYTES_MAX):
+    if job.joining is not None or (asked.isdecimal() and 0 < int(asked) < HELD_RESULT_BYTES_MAX):
         return dict(job.settings)
     return {**job.settings, "max_result_bytes": str(HELD_RESULT_BYTES_MAX)}
 

@@ -14,7 +14,8 @@ from services.local.clickhouse.statements import read_statement
 # Both as sent and decoded: about eight times a block of 100,000 rows of 40 columns.
 BODY_BYTES_MAX = 256 * 1024**2
 
-# Parameters of the HTTP interface; every other parameter is a setting of the engine.
+# Parameters of the HTTP interface, and the comment on a log that is not kept, in whose place statements carry
+# their mark; every other parameter is a setting of the engine.
 TRANSPORT_PARAMETERS = frozenset(
     {
         "buffer_size",
@@ -26,6 +27,7 @@ TRANSPORT_PARAMETERS = frozenset(
         "default_format",
         "enable_http_compression",
         "http_headers_progress_interval_ms",
+        "log_comment",
         "password",
         "query",
         "query_id",
@@ -54,11 +56,16 @@ class Request:
 
 
 def read_parameters(query_string: bytes) -> dict[str, str]:
-    """Read the parameters of a URL; of a repeated one the last counts."""
-    return dict(parse_qsl(query_string.decode("utf-8", "replace"), keep_blank_values=True))
+    """Read the parameters of a URL; of a repeated one the last counts.
+
+    SQL may hold any bytes: what is no UTF-8 is kept in its surrogates, and only there.
+    """
+    text = query_string.decode("utf-8", "surrogateescape")
+    pairs = parse_qsl(text, keep_blank_values=True, errors="surrogateescape")
+    return {_plain(name): value if name == "query" else _plain(value) for name, value in pairs}
 
 
-def read_job(request: Request, mark: str) -> Job:
+def read_job(request: Request, query_id: str, mark: str) -> Job:
     """Read what is to be run, and with what."""
     parameters = request.parameters
     body = decode_body(request.body, request.headers.get("content-encoding", ""), BODY_BYTES_MAX)
@@ -74,7 +81,8 @@ def read_job(request: Request, mark: str) -> Job:
     used = {f"{table.name}_{field}" for table in external for field in ("format", "structure", "types")}
     return Job(
         mark=mark,
-        statement=read_statement(parameters.get("query", "").encode(), body),
+        query_id=query_id,
+        statement=read_statement(parameters.get("query", "").encode("utf-8", "surrogateescape"), body),
         database=parameters.get("database") or request.headers.get("x-clickhouse-database", ""),
         settings=_settings(parameters, used),
         parameters=_query_parameters(parameters),
@@ -84,6 +92,10 @@ def read_job(request: Request, mark: str) -> Job:
         waits_for_end=parameters.get("wait_end_of_query") == "1",
         session=_session_wish(parameters),
     )
+
+
+def _plain(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
 
 
 def _external_table(file: Part, parameters: dict[str, str]) -> ExternalTable:

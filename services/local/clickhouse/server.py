@@ -16,6 +16,7 @@ import uvicorn
 from services.local.clickhouse.access import Account, is_loopback
 from services.local.clickhouse.engine import Engine
 from services.local.clickhouse.http import HttpInterface
+from services.local.clickhouse.protocol import BoundedHeadProtocol
 from services.runtime.errors import StartRefused
 from services.runtime.http import listening
 from services.runtime.lock import DirectoryHeld, lock_directory
@@ -58,20 +59,20 @@ def serve(config: ServerConfig) -> None:
         )
     if config.memory_bytes_max < MEMORY_BYTES_MIN:
         raise StartRefused(f"The local ClickHouse needs at least {MEMORY_BYTES_MIN} bytes of memory.")
-    with _listening(config.host, config.port) as listener, _claimed(config.data_dir) as data_dir:
-        engine = _open_engine(data_dir, config.memory_bytes_max)
+    with _claimed(config.data_dir) as data_dir, _engine(data_dir, config.memory_bytes_max) as engine:
         interface = HttpInterface(engine, config.account)
-        log.info(
-            "local_clickhouse.started",
-            host=config.host,
-            port=listener.getsockname()[1],
-            engine=engine.version,
-            duration_ms=round((time.monotonic() - started_s) * 1000),
-        )
-        _serve_until_signal(interface, listener)
+        # Only now: who can connect is answered at once.
+        with _listening(config.host, config.port) as listener:
+            log.info(
+                "local_clickhouse.started",
+                host=config.host,
+                port=listener.getsockname()[1],
+                engine=engine.version,
+                duration_ms=round((time.monotonic() - started_s) * 1000),
+            )
+            _serve_until_signal(interface, listener)
         has_ended = interface.stop(KILL_S)
-        engine.close()
-        log.info("local_clickhouse.stopped", has_ended=has_ended)
+    log.info("local_clickhouse.stopped", has_ended=has_ended)
     if not has_ended:
         # A statement that cannot be killed would hold the interpreter until it ends. What was acknowledged is
         # on disk, as after any kill.
@@ -80,7 +81,6 @@ def serve(config: ServerConfig) -> None:
 
 @contextlib.contextmanager
 def _listening(host: str, port: int) -> Generator[socket.socket]:
-    """Take the port before the engine starts, for that takes longer."""
     try:
         listener = listening(host, port, CONNECTIONS_MAX)
     except (OSError, OverflowError) as exc:
@@ -104,16 +104,21 @@ def _claimed(data_dir: Path) -> Generator[Path]:
         os.close(lock)
 
 
-def _open_engine(data_dir: Path, memory_bytes_max: int) -> Engine:
+@contextlib.contextmanager
+def _engine(data_dir: Path, memory_bytes_max: int) -> Generator[Engine]:
     if "?" in str(data_dir):
         raise StartRefused(
             f"The data directory {data_dir} has a question mark in its path, which chDB cannot open."
         )
     try:
-        return Engine(data_dir, memory_bytes_max)
+        engine = Engine(data_dir, memory_bytes_max)
     except RuntimeError as exc:
         reason = str(exc).splitlines()[0]
         raise StartRefused(f"chDB cannot open the data directory {data_dir}: {reason}") from exc
+    try:
+        yield engine
+    finally:
+        engine.close()
 
 
 def _serve_until_signal(interface: HttpInterface, listener: socket.socket) -> None:
@@ -124,10 +129,11 @@ def _serve_until_signal(interface: HttpInterface, listener: socket.socket) -> No
     server = uvicorn.Server(
         uvicorn.Config(
             interface,
-            http="httptools",
+            http=BoundedHeadProtocol,
             lifespan="off",
             ws="none",
-            log_level="critical",
+            log_config=None,
+            log_level="error",
             access_log=False,
             server_header=False,
             limit_concurrency=CONNECTIONS_MAX,

@@ -1,10 +1,11 @@
 """Recognises what must be told apart in a request's SQL: an INSERT with its data, a SELECT, a FORMAT.
 
-It reads tokens and never changes a statement; whether the SQL is right is for the engine to say.
+It reads tokens and never changes a statement, but for the ids in a KILL QUERY; whether the SQL is right is
+for the engine to say.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from services.local.clickhouse.errors import ErrorCode, refused
@@ -50,9 +51,24 @@ class Query:
     format: str | None
 
     @property
+    def begins(self) -> bool:
+        """Tell whether there is a beginning that could be one of SQL."""
+        return self.keyword == "(" or (self.keyword.isascii() and self.keyword.isidentifier())
+
+    @property
     def is_select(self) -> bool:
         """Tell whether the engine can compute the result block by block."""
         return self.keyword in SELECT_WORDS
+
+
+def with_literals_replaced(sql: bytes, replacements: Mapping[str, str]) -> bytes:
+    """Write other string literals in place of some; both sides are ids, which need no escaping."""
+
+    def replaced(match: re.Match[bytes]) -> bytes:
+        known = replacements.get(match[0][1:-1].decode("utf-8", "replace"))
+        return match[0] if known is None or match[0][:1] != b"'" else b"'%s'" % known.encode()
+
+    return TOKEN.sub(replaced, sql)
 
 
 def read_statement(query: bytes, body: bytes) -> Insert | Query:

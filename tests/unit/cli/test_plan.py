@@ -25,6 +25,7 @@ def test_only_the_edge_sees_anthropics_credentials_and_the_master_key():
     assert seen == {
         "edge": anthropic | {"TOLLHOUSE_MASTER_KEY", "LITELLM_MASTER_KEY"},
         "sink": frozenset(("CLICKHOUSE_PASSWORD",)),
+        "clickhouse": frozenset(("CLICKHOUSE_PASSWORD",)),
     }
     assert frozenset.union(*seen.values()) == SECRETS
 

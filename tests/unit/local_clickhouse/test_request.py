@@ -12,7 +12,7 @@ from services.local.clickhouse.statements import Insert, Query
 
 def job_of(parameters=None, headers=None, body=b"", method="POST"):
     request = Request(method=method, parameters=parameters or {}, headers=headers or {}, body=body)
-    return read_job(request, "mark")
+    return read_job(request, "id", "mark")
 
 
 def test_settings_parameters_database_and_session_are_told_apart():
@@ -22,6 +22,7 @@ def test_settings_parameters_database_and_session_are_told_apart():
     )
     assert job_of(parameters) == Job(
         mark="mark",
+        query_id="id",
         statement=Query(sql=b"SELECT 1", keyword="SELECT", format=None),
         database="d",
         settings={"max_threads": "3"},
@@ -37,6 +38,7 @@ def test_settings_parameters_database_and_session_are_told_apart():
 def test_a_bare_request_brings_nothing_along():
     assert job_of(body=b"SELECT 1", method="GET") == Job(
         mark="mark",
+        query_id="id",
         statement=Query(sql=b"SELECT 1", keyword="SELECT", format=None),
         database="",
         settings={},
@@ -98,13 +100,21 @@ def test_what_cannot_be_meant_is_refused(parameters, code):
         (b"SELECT 1 FORMAT Native", True),
         (b"SELECT 1 FORMAT rowbinary", True),
         (b"SELECT 1 FORMAT JSON", False),
-        (b"SELECT 1", False),
+        (b"SELECT 1", True),
+        (b"SELECT a, sum(b) FROM t GROUP BY a WITH TOTALS", False),
+        (b"SELECT a, sum(b) FROM t GROUP BY a WITH TOTALS FORMAT Native", True),
         (b"SHOW TABLES FORMAT Native", False),
         (b"INSERT INTO t FORMAT Native\n", False),
     ],
 )
 def test_only_selects_in_formats_without_a_frame_stream(sql, streams):
-    assert job_of(body=sql).streams is streams
+    assert (job_of(body=sql).joining is not None) is streams
+
+
+def test_bytes_that_are_no_utf_8_stay_in_the_sql_and_nowhere_else():
+    parameters = read_parameters(b"query=SELECT+'%FF\xfe'&param_a=%FF")
+    job = job_of(parameters)
+    assert (job.statement.sql, job.parameters) == (b"SELECT '\xff\xfe'", {"a": "?"})
 
 
 def test_a_compressed_body_is_decoded_before_it_is_read():
