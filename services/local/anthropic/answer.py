@@ -20,7 +20,7 @@ from services.local.anthropic.content import (
 from services.local.anthropic.directives import WEB_SEARCHES_MAX, Directives
 from services.local.anthropic.errors import ApiFault
 from services.local.anthropic.prompt import tokens_of_text
-from services.local.anthropic.request import Block, MessagesRequest
+from services.local.anthropic.request import Block, MessageParam, MessagesRequest
 
 # The model says this over and over: each word, with the blank before it, is one token.
 SENTENCE = "Tollhouse counted every token that passed the gate, once and only once."
@@ -138,7 +138,7 @@ def _plan(request: MessagesRequest, directives: Directives, number: int) -> _Pla
     thinking = _thinks(request)
     thinking_tokens = (directives.thinking_tokens or THINKING_TOKENS) if thinking else None
     searches = _searches(request, directives)
-    tool = _asked_tool(request, number)
+    tool = _scripted_tool(request, directives, number) or _asked_tool(request, number)
     text_tokens = TEXT_TOKENS
     if directives.output_tokens is not None:
         others = thinking_tokens or 0
@@ -241,6 +241,27 @@ def _until_stopped(text_tokens: int, sequences: list[str] | tuple[()]) -> tuple[
     start, sequence = min(hits)
     # A blank belongs to the token after it, so a sequence that ends in one reaches into that token.
     return len(text[: start + len(sequence)].split(" ")), sequence
+
+
+def _scripted_tool(request: MessagesRequest, directives: Directives, number: int) -> ToolUseBlock | None:
+    """Choose the call that is next in this conversation: as many were made as its turns show."""
+    if not directives.tool_calls or not request.tools:
+        return None
+    made = sum(_is_tool_use(block) for turn in request.messages for block in _blocks(turn))
+    if made >= len(directives.tool_calls):
+        return None
+    call = directives.tool_calls[made]
+    if all(tool.get("name") != call.name for tool in request.tools):
+        return None
+    return ToolUseBlock(id=f"toolu_01{number:022d}", name=call.name, input=call.input)
+
+
+def _blocks(turn: MessageParam) -> list[Block]:
+    return [] if isinstance(turn.content, str) or turn.role != "assistant" else turn.content
+
+
+def _is_tool_use(block: Block) -> bool:
+    return block.get("type") == "tool_use"
 
 
 def _asked_tool(request: MessagesRequest, number: int) -> ToolUseBlock | None:

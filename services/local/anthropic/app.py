@@ -3,18 +3,18 @@
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from mmap import mmap
 from typing import cast
 
-from services.local.anthropic.api import Api, Call
+from services.local.anthropic.api import Api
+from services.local.anthropic.body import MEMORY_BYTES_MAX, Event, Receive, read_body
+from services.local.anthropic.call import Call, body_bytes_max
 from services.local.anthropic.errors import ApiFault
 from services.local.anthropic.recording import End, FinishedExchange, ReceivedRequest, Recorder
-from services.local.anthropic.reply import CannedReply, Reply
-from services.local.anthropic.request import BODY_BYTES_MAX
+from services.local.anthropic.reply import BodyCut, CannedReply, Reply
 from services.local.anthropic.wire import Scope, Wire, wire_of
 
-Event = dict[str, object]
-Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[Event], Awaitable[None]]
 
 STALL_SECONDS_MAX = 3_600.0  # a client that waits longer than an hour has forgotten us
@@ -33,14 +33,20 @@ class SimulatedAnthropicApp:
         """Serve one request."""
         wire = wire_of(scope)
         number = next(self._numbers)
-        body = await _read_body(receive)
+        method, path = cast(str, scope["method"]), cast(bytes, scope["raw_path"]).decode("latin-1")
+        body = await read_body(receive, body_bytes_max(method, path))
         if body is None:
             self._recorder.finished(FinishedExchange(number=number, end="client_gone", sent_bytes=0))
             return
         call = _call(scope, number, body)
         self._recorder.received(
             ReceivedRequest(
-                number=number, method=call.method, target=wire.target, headers=wire.headers, body=body
+                number=number,
+                method=method,
+                target=wire.target,
+                headers=wire.headers,
+                body=body if isinstance(body, bytes) and len(body) <= MEMORY_BYTES_MAX else b"",
+                body_bytes=len(body),
             )
         )
         reply = self._reply(call)
@@ -50,12 +56,12 @@ class SimulatedAnthropicApp:
     def _reply(self, call: Call) -> Reply:
         if self._canned:
             return self._canned.popleft()
-        if len(call.body) > BODY_BYTES_MAX:
+        if len(call.body) > body_bytes_max(call.method, call.path):
             return self._api.refusal(ApiFault(413), call)
         return self._api.reply(call)
 
 
-def _call(scope: Scope, number: int, body: bytes) -> Call:
+def _call(scope: Scope, number: int, body: bytes | mmap) -> Call:
     return Call(
         number=number,
         method=cast(str, scope["method"]),
@@ -77,46 +83,45 @@ def _by_name(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     return by_name
 
 
-async def _read_body(receive: Receive) -> bytes | None:
-    """Read the body, and of one that is too long just enough to tell; None when the client left."""
-    pieces: list[bytes] = []
-    read_bytes = 0
-    while True:
-        event = await receive()
-        if event["type"] == "http.disconnect":
-            return None
-        piece = cast(bytes, event.get("body", b""))
-        pieces.append(piece)
-        read_bytes += len(piece)
-        if not event.get("more_body", False) or read_bytes > BODY_BYTES_MAX:
-            return b"".join(pieces)
-
-
 async def _send_reply(reply: Reply, wire: Wire, receive: Receive, send: Send) -> tuple[End, int]:
     """Send a reply as it says; returns how the exchange ended and how much of the body was sent."""
     if reply.latency_ms and await _left_within(receive, reply.latency_ms / 1000):
         return "client_gone", 0
+    sent_bytes, ending = 0, reply.ending
     if reply.answered:
         await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
-    sent_bytes = 0
-    last = len(reply.chunks) - 1 if reply.ending == "complete" else -1
-    for position, chunk in enumerate(reply.chunks if reply.answered else ()):
-        if position and reply.chunk_delay_ms:
-            await _left_within(receive, reply.chunk_delay_ms / 1000)
-        if wire.is_gone():
-            return "client_gone", sent_bytes
-        await send({"type": "http.response.body", "body": chunk, "more_body": position != last})
-        sent_bytes += len(chunk)
-    if reply.ending == "stall":
+        try:
+            async for event in _body_events(reply):
+                if reply.chunk_delay_ms and sent_bytes:
+                    await _left_within(receive, reply.chunk_delay_ms / 1000)
+                if wire.is_gone():
+                    return "client_gone", sent_bytes
+                await send(event)
+                sent_bytes += len(cast(bytes, event["body"]))
+        except BodyCut:
+            ending = "cut"
+    if ending == "stall":
         await _left_within(receive, STALL_SECONDS_MAX)
         return "client_gone", sent_bytes
-    if reply.ending == "cut":
+    if ending == "cut":
         wire.cut()
         await _left_within(receive, STALL_SECONDS_MAX)
         return "cut", sent_bytes
-    if not reply.chunks:
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
     return "answered", sent_bytes
+
+
+async def _body_events(reply: Reply) -> AsyncGenerator[Event, None]:
+    """Give each part of the body as it is sent; only a body that is at hand ends with its last part."""
+    if reply.pieces is not None:
+        for piece in reply.pieces:
+            yield {"type": "http.response.body", "body": piece, "more_body": True}
+            # Writing a piece may take a while, and others are waiting.
+            await asyncio.sleep(0)
+    last = len(reply.chunks) - 1 if reply.ending == "complete" else -1
+    for position, chunk in enumerate(reply.chunks):
+        yield {"type": "http.response.body", "body": chunk, "more_body": position != last}
+    if reply.ending == "complete" and not reply.chunks:
+        yield {"type": "http.response.body", "body": b"", "more_body": False}
 
 
 async def _left_within(receive: Receive, seconds: float) -> bool:

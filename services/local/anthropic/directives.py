@@ -19,9 +19,17 @@ DELAY_MS_MAX = 600_000  # the SDKs give up after ten minutes, so a longer wait c
 OUTPUT_TOKENS_MAX = 300_000  # the largest answer any model gives, under the 300k output beta
 POSITION_MAX = 2**31 - 1  # events and bytes into a response; larger than any response there is
 CHUNK_BYTES_MAX = 2**24  # above any response, so that `chunk-bytes` can also join a response into one chunk
+BATCH_SECONDS_MAX = 30 * 86_400  # longer than a batch lives, so that any of its ends can be met
 WEB_SEARCHES_MAX = 100  # bounds the content built for one answer
 USAGE_BYTES_MAX = 16_384  # as much as a request header may hold anyway
 MODEL_CHARS_MAX = 200  # as long as any model id, with room
+
+
+class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
+    """One call of a client's tool, word for word."""
+
+    name: str
+    input: dict[str, object]
 
 
 class Directives(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,9 +56,12 @@ class Directives(msgspec.Struct, frozen=True, kw_only=True):
     refuse_after_tokens: int | None = None
     iterations: IterationScript | None = None
     model_served: str | None = None
-    service_tier: Literal["standard", "priority"] | None = None
+    service_tier: Literal["standard", "priority", "batch"] | None = None
     usage: bytes | None = None
     start_usage: bytes | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    batch_seconds: int = 0
+    cancel_seconds: int = 0
 
 
 PLAIN = Directives()
@@ -129,13 +140,25 @@ def _model(name: str, text: str | None) -> object:
 def _json_object(name: str, text: str | None) -> object:
     value = _required(name, text)
     try:
-        decoded = base64.urlsafe_b64decode(value + "=" * (-len(value) % 4))
+        decoded = _from_base64url(value)
         msgspec.json.decode(decoded, type=dict[str, object])
     except (binascii.Error, UnicodeError, ValueError) as exc:
         raise _fault(f"directive {name!r} needs a JSON object in base64url") from exc
     if len(decoded) > USAGE_BYTES_MAX:
         raise _fault(f"directive {name!r} takes at most {USAGE_BYTES_MAX} bytes")
     return decoded
+
+
+def _tool_calls(name: str, text: str | None) -> object:
+    value = _required(name, text)
+    try:
+        return msgspec.json.decode(_from_base64url(value), type=tuple[ToolCall, ...])
+    except (binascii.Error, UnicodeError, ValueError) as exc:
+        raise _fault(f"directive {name!r} needs a JSON list of name and input in base64url") from exc
+
+
+def _from_base64url(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
 def _coding(name: str, text: str | None) -> object:
@@ -171,6 +194,9 @@ _READERS: Mapping[str, Callable[[str, str | None], object]] = {
     "service-tier": _one_of("standard", "priority"),
     "usage": _json_object,
     "start-usage": _json_object,
+    "tool-calls": _tool_calls,
+    "batch-seconds": _integer(0, BATCH_SECONDS_MAX),
+    "cancel-seconds": _integer(0, BATCH_SECONDS_MAX),
 }
 
 _FIELDS: Mapping[str, str] = dict.fromkeys(("gzip", "deflate", "br", "zstd"), "coding")

@@ -4,13 +4,13 @@
 
 import sys
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from mmap import mmap
 
 import brotli
 
 from services.local.anthropic.directives import ContentCoding
 from services.local.anthropic.errors import ApiFault
-from services.local.anthropic.request import BODY_BYTES_MAX
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -34,7 +34,15 @@ def compress_chunks(chunks: Iterable[bytes], coding: ContentCoding, *, finish: b
     return [*compressed[:-1], (compressed[-1] if compressed else b"") + end()]
 
 
-def read_compressed(body: bytes, coding: str) -> bytes:
+def compress_pieces(pieces: Iterable[bytes], coding: ContentCoding) -> Iterator[bytes]:
+    """Compress a body that is not at hand as a whole, a piece as it comes."""
+    write, end = _COMPRESSORS[coding]()
+    for piece in pieces:
+        yield write(piece)
+    yield end()
+
+
+def read_compressed(body: bytes | mmap, coding: str, bytes_max: int) -> bytes | mmap:
     """Undo the content-encoding of a request body, to at most the limit of an uncompressed one."""
     if coding in ("", "identity"):
         return body
@@ -42,10 +50,10 @@ def read_compressed(body: bytes, coding: str) -> bytes:
         raise ApiFault(400, f"Unsupported content-encoding: {coding}")
     reader = zlib.decompressobj(ANY_WINDOW_BITS)
     try:
-        plain = reader.decompress(body, BODY_BYTES_MAX + 1)
+        plain = reader.decompress(body, bytes_max + 1)
     except zlib.error as exc:
         raise ApiFault(400, f"The request body is not valid {coding}") from exc
-    if len(plain) > BODY_BYTES_MAX:
+    if len(plain) > bytes_max:
         raise ApiFault(413)
     if not reader.eof:
         raise ApiFault(400, f"The request body is not valid {coding}")

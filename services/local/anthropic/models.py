@@ -1,17 +1,14 @@
 """Lists the models that the simulated API knows, as GET /v1/models shows them; never says what they cost."""
 
-from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
 
 from services.local.anthropic.errors import ApiFault
+from services.local.anthropic.paging import Page, Query, page_of
 
 Lifecycle = Literal["active", "deprecated", "retired"]
 Line = Literal["haiku", "sonnet", "opus", "fable", "mythos"]
-
-PAGE_MODELS_DEFAULT = 20
-PAGE_MODELS_MAX = 1000
 
 INPUT_TOKENS_MAX = 1_000_000
 OUTPUT_TOKENS_MAX = 128_000  # Claude Code asks for this many from every current model
@@ -33,15 +30,6 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: int = OUTPUT_TOKENS_MAX
 
 
-class ModelPage(msgspec.Struct, frozen=True, kw_only=True):
-    """One page of the models endpoint, newest model first."""
-
-    data: tuple[Model, ...]
-    has_more: bool
-    first_id: str | None
-    last_id: str | None
-
-
 def find_model(name: str) -> Model:
     """Resolve an id or an alias to a model that answers; raises the real API's 404 for any other name."""
     model = describe_model(name)
@@ -58,41 +46,16 @@ def describe_model(name: str) -> Model:
     return model
 
 
-def list_models(query: Mapping[str, list[str]]) -> ModelPage:
+def list_models(query: Query) -> Page[Model]:
     """Answer one page for the query parameters limit, after_id, before_id and lifecycle[]."""
     shown = set(query.get("lifecycle[]", ())) or {"active", "deprecated"}
-    models = [model for model in CATALOGUE if model.lifecycle in shown]
-    limit = _limit(query)
-    before = query.get("before_id", [""])[0]
-    if before:
-        older_than_page = _position(models, before)
-        page = models[max(0, older_than_page - limit) : older_than_page]
-        return _page(page, has_more=older_than_page > limit)
-    after = query.get("after_id", [""])[0]
-    start = _position(models, after) + 1 if after else 0
-    return _page(models[start : start + limit], has_more=start + limit < len(models))
-
-
-def _limit(query: Mapping[str, list[str]]) -> int:
-    text = query.get("limit", [str(PAGE_MODELS_DEFAULT)])[0]
-    if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= PAGE_MODELS_MAX):
-        raise ApiFault(400, f"limit: Input should be a whole number from 1 to {PAGE_MODELS_MAX}")
-    return int(text)
-
-
-def _position(models: list[Model], model_id: str) -> int:
-    for position, model in enumerate(models):
-        if model.id == model_id:
-            return position
-    raise ApiFault(400, f"Unknown model id in the page cursor: {model_id}")
-
-
-def _page(models: list[Model], *, has_more: bool) -> ModelPage:
-    return ModelPage(
-        data=tuple(models),
+    models = {model.id: model for model in CATALOGUE if model.lifecycle in shown}
+    ids, has_more = page_of(list(models), query, "model")
+    return Page(
+        data=tuple(models[model_id] for model_id in ids),
         has_more=has_more,
-        first_id=models[0].id if models else None,
-        last_id=models[-1].id if models else None,
+        first_id=ids[0] if ids else None,
+        last_id=ids[-1] if ids else None,
     )
 
 

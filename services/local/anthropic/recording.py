@@ -14,13 +14,17 @@ End = Literal["answered", "cut", "client_gone"]
 
 
 class ReceivedRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A request exactly as it arrived: target undecoded, header names in their case, order and number."""
+    """A request exactly as it arrived: target undecoded, header names in their case, order and number.
+
+    A body of more than 32 MB is not kept; `body_bytes` tells the length of every body.
+    """
 
     number: int
     method: str
     target: bytes
     headers: tuple[tuple[bytes, bytes], ...]
     body: bytes
+    body_bytes: int
 
 
 class FinishedExchange(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,8 +3,10 @@
 import asyncio
 import errno
 import os
+import random
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
@@ -14,8 +16,10 @@ import uvloop
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from services.local.anthropic.api import Api
+from services.local.anthropic.api import SEED_MAX, Api
 from services.local.anthropic.app import SimulatedAnthropicApp
+from services.local.anthropic.books import Served
+from services.local.anthropic.clock import Clock
 from services.local.anthropic.recording import FinishedExchange, KeepLast, ReceivedRequest, Recorder
 from services.local.anthropic.reply import CannedReply
 from services.local.anthropic.wire import WireProtocol
@@ -33,36 +37,38 @@ WAIT_SECONDS = 5.0  # how long a test waits for what should happen at once
 class SimulatedAnthropic:
     """A simulated Anthropic API that is listening, with what it received and a queue of prepared replies."""
 
-    def __init__(self, base_url: str, recorder: KeepLast, canned: deque[CannedReply]) -> None:
+    def __init__(self, base_url: str, api: Api, recorder: KeepLast, canned: deque[CannedReply]) -> None:
         self.base_url = base_url
+        self._api = api
         self._recorder = recorder
         self._canned = canned
 
     @classmethod
     @asynccontextmanager
     async def running(
-        cls, *, api_key: str | None = None, seed: int = 0
+        cls, *, api_key: str | None = None, seed: int | None = None, clock: Clock = time.time
     ) -> AsyncGenerator["SimulatedAnthropic", None]:
         """Serve on a free loopback port in this event loop until the block ends."""
         listener = listen("127.0.0.1", 0)
         recorder, canned = KeepLast(), deque[CannedReply]()
-        api = Api(api_key=api_key, seed=seed)
+        api = Api(api_key=api_key, seed=seed_or_new(seed), base_url=base_url_of(listener), clock=clock)
         async with serving(listener, api, recorder, canned):
-            yield cls(_base_url(listener), recorder, canned)
+            yield cls(base_url_of(listener), api, recorder, canned)
 
     @classmethod
     @contextmanager
     def in_thread(
-        cls, *, api_key: str | None = None, seed: int = 0
+        cls, *, api_key: str | None = None, seed: int | None = None, clock: Clock = time.time
     ) -> Generator["SimulatedAnthropic", None, None]:
         """Serve on a free loopback port in a thread of its own until the block ends."""
         listener = listen("127.0.0.1", 0)
         recorder, canned = KeepLast(), deque[CannedReply]()
-        thread = _ServingThread(listener, Api(api_key=api_key, seed=seed), recorder, canned)
-        base_url = _base_url(listener)
+        base_url = base_url_of(listener)
+        api = Api(api_key=api_key, seed=seed_or_new(seed), base_url=base_url, clock=clock)
+        thread = _ServingThread(listener, api, recorder, canned)
         thread.start()
         try:
-            yield cls(base_url, recorder, canned)
+            yield cls(base_url, api, recorder, canned)
         finally:
             thread.stop()
 
@@ -75,6 +81,19 @@ class SimulatedAnthropic:
     def finished(self) -> deque[FinishedExchange]:
         """How the last exchanges ended, in the order of their ends."""
         return self._recorder.exchanges
+
+    @property
+    def served(self) -> list[Served]:
+        """What would be on the bill so far: messages, then the items of batches that have ended."""
+        return list(self._api.served())
+
+    def advance(self, seconds: float) -> None:
+        """Put the simulation's clock forward, so that batches end, expire or are archived."""
+        self._api.advance(seconds)
+
+    def finish_batch(self, batch_id: str) -> None:
+        """Bring one batch to its end now."""
+        self._api.finish_batch(batch_id)
 
     def reply_next(self, *replies: CannedReply) -> None:
         """Send these to the next requests, one each, in place of simulated answers."""
@@ -107,6 +126,11 @@ def listen(host: str, port: int) -> socket.socket:
         named = number is not None and number in errno.errorcode
         reason = os.strerror(number or 0) if named else str(exc).rstrip(".")
         raise StartRefused(f"The simulated Anthropic API cannot listen on {host}:{port}: {reason}.") from exc
+
+
+def seed_or_new(seed: int | None) -> int:
+    """Take the seed that was asked for, or draw one, so that no two runs give the same ids by chance."""
+    return random.randrange(SEED_MAX + 1) if seed is None else seed
 
 
 @asynccontextmanager
@@ -175,6 +199,7 @@ class _ServingThread:
             await self._stopping.wait()
 
 
-def _base_url(listener: socket.socket) -> str:
+def base_url_of(listener: socket.socket) -> str:
+    """Say where a client on this machine finds what listens here."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,7 +1,9 @@
 """The server itself: what it records, how it breaks on request, how a process of it starts and stops."""
 
 import asyncio
+import hashlib
 import http.client
+import random
 import signal
 import socket
 import subprocess
@@ -198,7 +200,7 @@ def start_process(*arguments):
 def test_a_process_serves_and_stops_at_once_on_sigterm():
     process = start_process("--port", "0", "--api-key", "right")
     try:
-        port = process.stdout.readline().split("port=")[1].strip()
+        port = process.stdout.readline().split("port=")[1].split()[0]
         with httpx.Client(trust_env=False) as client:
             url = f"http://127.0.0.1:{port}/v1/messages"
             right = client.post(url, headers=HEADERS | {"x-api-key": "right"}, json=ASK)
@@ -222,3 +224,38 @@ def test_a_process_refuses_a_port_in_use_in_one_sentence():
     assert complaint == (
         f"The simulated Anthropic API cannot listen on 127.0.0.1:{port}: Address already in use.\n"
     )
+
+
+def test_an_upload_that_is_too_long_for_memory_comes_back_byte_for_byte(upstream):
+    content = random.Random(20261122).randbytes(40 * 1024**2)
+    with httpx.Client(trust_env=False, timeout=60, headers=HEADERS, base_url=upstream.base_url) as client:
+        file = client.post("/v1/files", files={"file": ("big.bin", content)}).json()
+        back = client.get(f"/v1/files/{file['id']}/content")
+    assert back.headers["content-length"] == str(len(content))
+    assert hashlib.sha256(back.content).digest() == hashlib.sha256(content).digest()
+    assert (upstream.received[0].body, upstream.received[0].body_bytes > len(content)) == (b"", True)
+
+
+def test_a_download_is_cut_off_after_so_many_bytes(upstream):
+    with httpx.Client(trust_env=False, timeout=20, headers=HEADERS, base_url=upstream.base_url) as client:
+        file = client.post("/v1/files", files={"file": ("a.bin", b"x" * 200_000)}).json()
+        cut = {"x-simulate": "cut-after-bytes=100000"}
+        received = b""
+        with (
+            pytest.raises(httpx.RemoteProtocolError),
+            client.stream("GET", f"/v1/files/{file['id']}/content", headers=cut) as reply,
+        ):
+            for piece in reply.iter_raw():
+                received += piece
+    assert received == b"x" * 100_000
+
+
+def test_two_servers_give_no_id_twice(upstream):
+    with SimulatedAnthropic.in_thread() as other, httpx.Client(trust_env=False, headers=HEADERS) as client:
+        url = "/v1/messages"
+        ids = [
+            client.post(each.base_url + url, json=ASK | {"stream": False}).json()["id"]
+            for each in (upstream, other)
+        ]
+        assert [entry.message_id for each in (upstream, other) for entry in each.served] == ids
+    assert len(set(ids)) == 2

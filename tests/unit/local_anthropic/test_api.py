@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.local.anthropic.api import Api, Call
+from services.local.anthropic.api import Api
+from services.local.anthropic.call import Call
 
 if sys.version_info >= (3, 14):
     from compression import zstd

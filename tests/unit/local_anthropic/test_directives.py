@@ -1,13 +1,15 @@
 """What the x-simulate header may say, and how it is refused."""
 
 import base64
+import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.local.anthropic.directives import Directives, parse_directives
+from services.local.anthropic.directives import Directives, ToolCall, parse_directives
 from services.local.anthropic.errors import ApiFault
+from tests.unit.local_anthropic.callers import Caller
 
 
 def refusal(spec):
@@ -32,7 +34,8 @@ def test_every_directive_is_read():
         "times=1;retry-after=3;cut-before-answer;cut-after-events=5;cut-after-bytes=6;stall;stall-after-events=7;"
         "error-event-after=8;br;chunk-bytes=1;output-tokens=500;thinking-tokens=9;delta-tokens=2;web-searches=3;"
         f"refuse;refuse-after-tokens=4;iterations=advisor;model-served=m;service-tier=priority;usage={usage};"
-        f"start-usage={usage}"
+        f"start-usage={usage};batch-seconds=10;cancel-seconds=11;"
+        + calls_spec({"name": "Bash", "input": {"command": "ls"}})
     )
     assert read == Directives(
         times=1,
@@ -56,6 +59,9 @@ def test_every_directive_is_read():
         service_tier="priority",
         usage=b'{"input_tokens":1}',
         start_usage=b'{"input_tokens":1}',
+        batch_seconds=10,
+        cancel_seconds=11,
+        tool_calls=(ToolCall(name="Bash", input={"command": "ls"}),),
     )
 
 
@@ -95,3 +101,37 @@ def test_any_text_is_read_or_refused(spec):
         assert isinstance(parse_directives(spec), Directives)
     except ApiFault as fault:
         assert fault.status == 400
+
+
+def calls_spec(*calls):
+    return "tool-calls=" + base64.urlsafe_b64encode(json.dumps(calls).encode()).decode().rstrip("=")
+
+
+def test_scripted_tool_calls_are_made_one_a_turn_where_the_tool_is_offered():
+    caller, url = Caller(), "/v1/messages"
+    spec = calls_spec({"name": "Bash", "input": {"command": "ls"}}, {"name": "Read", "input": {}})
+    tools = [{"name": name, "input_schema": {"type": "object"}} for name in ("Read", "Bash")]
+    turns = [{"role": "user", "content": "Look."}]
+    ask = {"model": "claude-sonnet-5-5", "max_tokens": 500, "messages": turns}
+    made = []
+    for _ in range(3):
+        message = caller.ask("POST", url, ask | {"tools": tools}, spec)
+        made.append((message["stop_reason"], message["content"][1:]))
+        turns += [{"role": "assistant", "content": message["content"]}, {"role": "user", "content": "Go on."}]
+    assert made == [
+        (
+            "tool_use",
+            [{"type": "tool_use", "id": f"toolu_01{1:022d}", "name": "Bash", "input": {"command": "ls"}}],
+        ),
+        ("tool_use", [{"type": "tool_use", "id": f"toolu_01{2:022d}", "name": "Read", "input": {}}]),
+        ("end_turn", []),
+    ]
+    turns[1:] = []
+    assert caller.ask("POST", url, ask, spec)["stop_reason"] == "end_turn"
+    assert caller.ask("POST", url, ask | {"tools": tools[:1]}, spec)["stop_reason"] == "end_turn"
+
+
+@pytest.mark.parametrize("value", ["e30", "W3t9XQ", "!", ""])
+def test_tool_calls_that_are_none_are_refused(value):
+    with pytest.raises(ApiFault):
+        parse_directives(f"tool-calls={value}")
