@@ -170,12 +170,16 @@ class ClickHouse:
         except (ClickHouseError, OSError) as exc:
             raise failure_of(exc) from exc
 
-    async def rows(self, sql: str) -> Sequence[Sequence[object]]:
-        """Run one query and give all of its rows."""
+    async def rows(
+        self, sql: str, parameters: Mapping[str, str | int] | None = None
+    ) -> Sequence[Sequence[object]]:
+        """Run one query and give all of its rows; `{name:Type}` in it is a parameter, sent beside it."""
         try:
             async with asyncio.timeout(self._answer_timeout_s):
                 client = await self._connected()
-                return (await client.query(sql)).result_rows
+                return (
+                    await client.query(sql, parameters=dict(parameters) if parameters else None)
+                ).result_rows
         except (ClickHouseError, OSError) as exc:
             raise failure_of(exc) from exc
 

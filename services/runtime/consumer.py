@@ -12,30 +12,47 @@ down for as long as it takes: the group keeps the member.
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.errors import (
+    AuthenticationFailedError,
+    ClusterAuthorizationFailedError,
+    CommitFailedError,
+    CorruptRecordException,
+    GroupAuthorizationFailedError,
+    IllegalStateError,
+    InconsistentGroupProtocolError,
+    InvalidGroupIdError,
+    InvalidSessionTimeoutError,
+    KafkaError,
+    SaslAuthenticationFailed,
+    TopicAuthorizationFailedError,
+    UnsupportedCodecError,
+    UnsupportedVersionError,
+)
 from aiokafka.structs import ConsumerRecord
 
+from schemas.topics import DLQ_SUFFIX
 from services.runtime import metrics
 from services.runtime.backoff import Backoff
+from services.runtime.contact import AWAY_S_MAX, Contact
 from services.runtime.dead_letters import dead_letter
+from services.runtime.dead_limits import DeadLimits
 from services.runtime.errors import ServiceStopped
 from services.runtime.kafka import KafkaConfig
-from services.runtime.publisher import Publisher, PublishFailed
-from services.runtime.records import ConsumedRecord, Processed, Stage
+from services.runtime.publisher import Publisher, PublishFailed, Refused
+from services.runtime.records import ConsumedRecord, DeadRecord, OutgoingRecord, Processed, Stage
+from services.runtime.stopping import until_stopped
 
 log = structlog.get_logger(__name__)
 
 POLL_S = 0.5
 # Of the values gathered before a stage works, whatever their number.
 BATCH_BYTES_MAX = 64 * 1024 * 1024
-# So many dead letters without a live record between them are no accident of a few: a person has to look.
-DEAD_IN_A_ROW_MAX = 1_000
 # How long a rebalance waits for the work in hand before it is abandoned; below every rebalance time-out.
 REVOKE_S_MAX = 10.0
 # The same for a process that was asked to end: a store or a Kafka that is away may not keep it.
@@ -50,7 +67,20 @@ REBALANCE_TIMEOUT_MS = 60_000
 # the member lives. Polling meanwhile would wait for a rebalance that waits for the stage.
 POLL_INTERVAL_MS_MAX = 7 * 24 * 3600 * 1000
 
-Result = TypeVar("Result")
+# What Kafka will say again however long one waits: rights, and settings that do not fit.
+FATAL = (
+    AuthenticationFailedError,
+    ClusterAuthorizationFailedError,
+    CorruptRecordException,
+    GroupAuthorizationFailedError,
+    InconsistentGroupProtocolError,
+    InvalidGroupIdError,
+    InvalidSessionTimeoutError,
+    SaslAuthenticationFailed,
+    TopicAuthorizationFailedError,
+    UnsupportedCodecError,
+    UnsupportedVersionError,
+)
 
 
 class ConsumerConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +93,8 @@ class ConsumerConfig(msgspec.Struct, frozen=True, kw_only=True):
     batch_wait_ms_max: int = 0
     revoke_s_max: float = REVOKE_S_MAX
     stop_s_max: float = STOP_S_MAX
+    session_timeout_ms: int = SESSION_TIMEOUT_MS
+    kafka_away_s_max: float = AWAY_S_MAX
 
 
 class ConsumerLoop:
@@ -78,20 +110,44 @@ class ConsumerLoop:
         self._generation = 0
         self._work: asyncio.Task[Processed] | None = None
         self._busy = asyncio.Lock()
-        self._dead_in_a_row = 0
-        self.is_ready = False
+        self._limits = DeadLimits(stage.name)
+        self._contact = Contact(stage.name, config.kafka_away_s_max)
+        self._is_joined = False
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it has joined its group, and Kafka has answered lately."""
+        return self._is_joined and self._contact.is_near
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Work until `stopping` is set, then finish what is in hand, if that can be soon, and leave."""
-        consumer = await _until_stopped(self._joined(), stopping, 0.0)
-        if consumer is None:
-            return
-        self.is_ready = True
-        try:
-            await _until_stopped(self._worked(consumer, stopping), stopping, self._config.stop_s_max)
-        finally:
-            self.is_ready = False
-            await self._leave(consumer)
+        backoff = Backoff()
+        while not stopping.is_set():
+            consumer = await until_stopped(self._joined(), stopping, 0.0)
+            if consumer is None:
+                return
+            watching = asyncio.create_task(self._contact.watch(consumer))
+            try:
+                await until_stopped(self._worked(consumer, stopping), stopping, self._config.stop_s_max)
+            except KafkaError as exc:
+                self._check_fatal(exc)
+            finally:
+                self._is_joined = False
+                watching.cancel()
+                await self._leave(consumer)
+            if not stopping.is_set():
+                await until_stopped(backoff.wait(), stopping, 0.0)
+
+    def _check_fatal(self, error: KafkaError) -> None:
+        """Stop for what no waiting mends; anything else is worth another membership."""
+        if isinstance(error, FATAL):
+            raise ServiceStopped(
+                f"Kafka will not let {self._stage.name} read as {self._config.group_id}: "
+                f"{type(error).__name__} ({error}). Check the rights and the configuration of both."
+            ) from error
+        log.warning(
+            "consumer.membership_lost", stage=self._stage.name, error=f"{type(error).__name__}: {error}"
+        )
 
     async def _worked(self, consumer: AIOKafkaConsumer, stopping: asyncio.Event) -> None:
         while not stopping.is_set():
@@ -110,14 +166,15 @@ class ConsumerLoop:
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",
                 partition_assignment_strategy=(StickyPartitionAssignor,),
-                request_timeout_ms=max(self._kafka.request_timeout_ms, SESSION_TIMEOUT_MS * 2),
-                session_timeout_ms=SESSION_TIMEOUT_MS,
+                request_timeout_ms=max(self._kafka.request_timeout_ms, self._config.session_timeout_ms * 2),
+                session_timeout_ms=self._config.session_timeout_ms,
                 rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
                 max_poll_interval_ms=POLL_INTERVAL_MS_MAX,
             )
-            consumer.subscribe(self._stage.topics, listener=_Listener(self._revoked))
             try:
                 await consumer.start()
+                await self._until_there(consumer)
+                consumer.subscribe(self._stage.topics, listener=_Listener(self._assigned, self._revoked))
             except (KafkaError, OSError) as exc:
                 await self._leave(consumer)
                 log.warning("consumer.kafka_unreachable", stage=self._stage.name, error=type(exc).__name__)
@@ -127,6 +184,13 @@ class ConsumerLoop:
                 await self._leave(consumer)
                 raise
             return consumer
+
+    async def _until_there(self, consumer: AIOKafkaConsumer) -> None:
+        """Wait for the topics: aiokafka looks for one that does not exist for 40 s, and says nothing."""
+        backoff = Backoff()
+        while missing := set(self._stage.topics) - await consumer.topics():
+            log.error("consumer.topics_missing", topics=sorted(missing), remedy="tollhouse migrate")
+            await backoff.wait()
 
     async def _leave(self, consumer: AIOKafkaConsumer) -> None:
         # In a task of its own: with Kafka away, stop() raises the cancellation of a task of its own.
@@ -186,26 +250,54 @@ class ConsumerLoop:
 
     async def _processed_and_published(self, records: list[ConsumedRecord]) -> Processed:
         processed = await self._stage.process(records)
-        self._check_dead(len(records), len(processed.dead))
-        outgoing = [*processed.outgoing, *(dead_letter(self._stage.name, dead) for dead in processed.dead)]
+        self._limits.check(len(records), len(processed.dead))
+        if await self._published(self._outgoing(processed)):
+            return await self._processed_apart(records)
+        return processed
+
+    async def _processed_apart(self, records: list[ConsumedRecord]) -> Processed:
+        """Do it again in ever smaller parts, until what Kafka will never take is known by its source.
+
+        That record is dead; whatever else is published twice has the same ids.
+        """
+        pending, dead = [records], list[DeadRecord]()
+        while pending:
+            part = pending.pop()
+            processed = await self._stage.process(part)
+            refused = await self._published(self._outgoing(processed))
+            if refused and len(part) > 1:
+                middle = len(part) // 2
+                pending += [part[middle:], part[:middle]]
+                continue
+            dead += processed.dead
+            if refused:
+                error = f"Kafka does not take what came of it for {refused[0].record.topic}"
+                dead.append(DeadRecord(part[0], refused[0].error_class, error))
+                self._limits.check(1, 1)
+                await self._published(self._outgoing(Processed(dead=dead[-1:])))
+        return Processed(dead=dead)
+
+    def _outgoing(self, processed: Processed) -> list[OutgoingRecord]:
+        letters = [dead_letter(self._stage.name, dead) for dead in processed.dead]
+        return [*processed.outgoing, *letters]
+
+    async def _published(self, outgoing: list[OutgoingRecord]) -> list[Refused]:
+        """Publish, however often it takes, and give what Kafka will never take."""
         backoff = Backoff()
         while True:
             try:
-                await self._publisher.publish(outgoing)
+                refused = await self._publisher.publish(outgoing)
             except PublishFailed as exc:
                 log.warning("consumer.publish_failed", stage=self._stage.name, error=str(exc))
                 await backoff.wait()
                 continue
-            return processed
-
-    def _check_dead(self, records: int, dead: int) -> None:
-        """Stop, with nothing set aside or committed, where a stage can use none of what comes."""
-        self._dead_in_a_row = self._dead_in_a_row + dead if dead == records else 0
-        if self._dead_in_a_row > DEAD_IN_A_ROW_MAX:
-            raise ServiceStopped(
-                f"{self._dead_in_a_row} records in a row were unusable for {self._stage.name}: "
-                "is it older than those who publish?"
-            )
+            for each in refused:
+                if each.record.topic.endswith(DLQ_SUFFIX):
+                    raise ServiceStopped(
+                        f"Kafka does not take a dead letter of {len(each.record.value or b'')} bytes on "
+                        f"{each.record.topic}: raise its max.message.bytes; nothing of it is committed."
+                    )
+            return refused
 
     async def _commit(self, consumer: AIOKafkaConsumer, records: list[ConsumedRecord]) -> None:
         """Commit; where that fails the records come again to whoever owns them next."""
@@ -239,6 +331,9 @@ class ConsumerLoop:
             )
         metrics.consumer_batch_duration.labels(self._stage.name).observe(seconds)
 
+    def _assigned(self) -> None:
+        self._is_joined = True
+
     async def _revoked(self) -> None:
         """Finish or abandon the work in hand before its partitions go to another member."""
         self._generation += 1
@@ -253,7 +348,10 @@ class ConsumerLoop:
 
 
 class _Listener(ConsumerRebalanceListener):
-    def __init__(self, on_revoked: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def __init__(
+        self, on_assigned: Callable[[], None], on_revoked: Callable[[], Coroutine[Any, Any, None]]
+    ) -> None:
+        self._on_assigned = on_assigned
         self._on_revoked = on_revoked
 
     async def on_partitions_revoked(self, revoked: object) -> None:
@@ -261,30 +359,8 @@ class _Listener(ConsumerRebalanceListener):
         await self._on_revoked()
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        self._on_assigned()
         log.info("consumer.partitions_assigned", partitions=len(assigned))
-
-
-async def _until_stopped(
-    work: Coroutine[Any, Any, Result], stopping: asyncio.Event, grace_s: float
-) -> Result | None:
-    """Await the work; None where it was cut off, `grace_s` after `stopping` was set."""
-    limit = asyncio.timeout(None)
-    try:
-        async with limit:
-            watch = asyncio.create_task(_limited(limit, stopping, grace_s))
-            try:
-                return await work
-            finally:
-                watch.cancel()
-    except TimeoutError:
-        if not limit.expired():
-            raise
-        return None
-
-
-async def _limited(limit: asyncio.Timeout, stopping: asyncio.Event, grace_s: float) -> None:
-    await stopping.wait()
-    limit.reschedule(asyncio.get_running_loop().time() + grace_s)
 
 
 def _consumed(record: ConsumerRecord[bytes | None, bytes | None]) -> ConsumedRecord:

@@ -1,7 +1,7 @@
 """Puts a consumer process together: a stage, the loop around it, and the probes beside it."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 from litestar import Litestar
@@ -13,10 +13,15 @@ from services.runtime.kafka import KafkaConfig
 from services.runtime.publisher import Publisher
 from services.runtime.records import Stage
 from services.runtime.service import beside
+from services.runtime.stopping import until_stopped
 
 log = structlog.get_logger(__name__)
 
 PROBES_S_MAX = 1
+
+
+async def nothing() -> None:
+    """Have nothing to do before the group is joined."""
 
 
 async def run_consumer(
@@ -26,8 +31,12 @@ async def run_consumer(
     address: tuple[str, int],
     stopping: asyncio.Event,
     store_is_available: Callable[[], bool] = lambda: True,
+    first: Callable[[], Awaitable[None]] = nothing,
 ) -> None:
-    """Run the stage until `stopping` is set; ready once it has joined its group, while its store answers."""
+    """Run the stage until `stopping` is set; ready once it has joined its group, while its store answers.
+
+    `first` is awaited before the group is joined, with the probes already there.
+    """
     listener = bind(*address)
     publisher = Publisher(kafka)
     loop = ConsumerLoop(stage, config, kafka, publisher)
@@ -39,6 +48,7 @@ async def run_consumer(
     log.info("consumer.started", stage=stage.name, group_id=config.group_id, port=address[1])
     try:
         async with beside(serve(app, listener, stopping, PROBES_S_MAX)):
+            await until_stopped(first(), stopping, 0.0)
             await loop.run(stopping)
     finally:
         await publisher.close()

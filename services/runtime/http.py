@@ -2,17 +2,20 @@
 
 import asyncio
 import contextlib
+import functools
 import socket
 from collections.abc import Generator
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 
 from services.runtime.errors import StartRefused
+from services.runtime.http_protocol import BoundedProtocol, ConnectionLimits
 
 BACKLOG = 2048
 # Longer than load balancers keep an idle connection (60 s): they must never send on one that is closing.
 KEEP_ALIVE_S = 75
+LIMITS = ConnectionLimits()
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -51,12 +54,18 @@ def listening(host: str, port: int, backlog: int) -> socket.socket:
     return listener
 
 
-async def serve(app: Any, listener: socket.socket, stopping: asyncio.Event, drain_s_max: int) -> None:
+async def serve(
+    app: Any,
+    listener: socket.socket,
+    stopping: asyncio.Event,
+    drain_s_max: int,
+    limits: ConnectionLimits = LIMITS,
+) -> None:
     """Serve until `stopping` is set; then accept no more and give open exchanges `drain_s_max` seconds."""
     config = uvicorn.Config(
         app,
         loop="none",
-        http="httptools",
+        http=cast("type[asyncio.Protocol]", functools.partial(BoundedProtocol, limits=limits)),
         ws="none",
         lifespan="off",
         log_config=None,

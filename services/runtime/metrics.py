@@ -8,13 +8,37 @@ DURATION_BUCKETS_S = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 
 # -- every process ---------------------------------------------------------------------------------------
 
 log_lines_lost = Counter("log_lines_lost_total", "Log lines that standard error did not take.")
+http_connections_cut = Counter(
+    "http_connections_cut_total",
+    "Connections closed because the client went beyond a limit (runtime/http_protocol.py).",
+    ("reason",),  # head_too_large, not_http, slow_head, slow_reader, pipelined
+)
 publisher_records = Counter("publisher_records_total", "Records that Kafka acknowledged.")
 publisher_failures = Counter(
     "publisher_failures_total", "Publications that were not acknowledged in full and were tried again."
 )
-spool_entries = Gauge("spool_entries", "Entries on disk that Kafka has not acknowledged, or still open.")
-spool_bytes = Gauge("spool_bytes", "Their size.")
-spool_bytes_max = Gauge("spool_bytes_max", "The size at which new exchanges are refused.")
+publisher_refused_records = Counter(
+    "publisher_refused_records_total",
+    "Records that a broker will not take, being too large; set aside by whoever published them.",
+    ("topic",),
+)
+spool_entries = Gauge("spool_entries", "Entries on disk that Kafka has not acknowledged.")
+spool_open_exchanges = Gauge("spool_open_exchanges", "Exchanges in the spool without a closing entry.")
+spool_bytes = Gauge("spool_bytes", "What the spool's files take on disk.")
+spool_bytes_max = Gauge("spool_bytes_max", "The size at which edge.spool.when_full decides.")
+spool_failures = Counter(
+    "spool_failures_total",
+    "Rounds that Kafka or the disk did not take, to be tried again; syncs that failed.",
+    ("what",),  # publish, disk, rotate, sync
+)
+spool_refused_records = Counter(
+    "spool_refused_records_total",
+    "Records that Kafka will never take: kept in refused.jsonl, or dropped where that is full.",
+    ("end",),  # kept, dropped
+)
+spool_adoptions = Counter(
+    "spool_adoptions_total", "Spools of dead processes that were published and given back."
+)
 
 # -- edge ------------------------------------------------------------------------------------------------
 
@@ -24,6 +48,9 @@ edge_exchanges = Counter(
     ("operation", "outcome"),
 )
 edge_open_exchanges = Gauge("edge_open_exchanges", "Exchanges that are under way.")
+edge_body_bytes = Gauge(
+    "edge_body_bytes", "Request bodies held in memory, at most edge.bodies_in_memory_bytes_max."
+)
 edge_refusals = Counter(
     "edge_refusals_total",
     "Answers of the gateway's own, by the reason of the Refusal (edge/refusals.py).",
@@ -43,6 +70,9 @@ edge_records_lost = Counter(
     "Entries that could not be written to the spool; each is an exchange without its record.",
     ("stage",),  # opened, started, closed
 )
+edge_shed = Counter(
+    "edge_shed_total", "Exchanges served without a record: no room in the spool, and when_full is shed."
+)
 edge_tap_faults = Counter(
     "edge_tap_faults_total",
     "Responses whose usage could not be read to the end, by what stood in the way.",
@@ -50,6 +80,11 @@ edge_tap_faults = Counter(
 )
 edge_drains = Counter(
     "edge_drains_total", "Clients that hung up, by what became of the upstream answer.", ("end",)
+)
+edge_events_cut = Counter(
+    "edge_events_cut_total",
+    "Events beyond 512 KiB that went without a member, which they name.",
+    ("what",),  # usage, metadata, tags
 )
 edge_metadata_cut = Counter(
     "edge_metadata_cut_total", "Attribution that went beyond a limit and was cut.", ("what",)
@@ -62,6 +97,9 @@ consumer_records = Counter(
 )
 consumer_dead_letters = Counter(
     "consumer_dead_letters_total", "Records set aside on a dead-letter topic.", ("stage", "topic")
+)
+consumer_kafka_away = Gauge(
+    "consumer_kafka_away", "1 while Kafka has not answered for 30 s, else 0.", ("stage",)
 )
 consumer_batch_duration = Histogram(
     "consumer_batch_duration_seconds",

@@ -7,11 +7,14 @@ from schemas.codec import Headers
 
 
 class OutgoingRecord(NamedTuple):
-    """A record to publish; the partition follows from the key, as Kafka's default partitioner has it."""
+    """A record to publish; the partition follows from the key, as Kafka's default partitioner has it.
+
+    A value of None is a tombstone.
+    """
 
     topic: str
     key: bytes | None
-    value: bytes
+    value: bytes | None
     headers: Headers
 
 

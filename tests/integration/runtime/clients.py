@@ -12,7 +12,7 @@ from services.runtime.consumer import ConsumerConfig, ConsumerLoop
 from services.runtime.kafka import KafkaConfig
 from services.runtime.publisher import Publisher
 from services.runtime.records import ConsumedRecord, DeadRecord, OutgoingRecord, Processed
-from tests.integration.local_kafka import brokers
+from tests.integration.runtime import brokers
 
 TEST_S_MAX = 30.0
 

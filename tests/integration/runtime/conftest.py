@@ -22,7 +22,8 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaConfig]:
 @pytest.fixture
 def own_broker(tmp_path: Path) -> Iterator[BrokerProcess]:
     """A broker of one test's own, to kill and to start again on the same directory and port."""
-    process = BrokerProcess(tmp_path / "kafka", lasting_port())
+    process = BrokerProcess(tmp_path / "kafka")
+    process.port = lasting_port()
     yield process.start()
     process.stop()
 

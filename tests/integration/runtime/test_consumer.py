@@ -11,12 +11,13 @@ from structlog.testing import capture_logs
 
 from schemas import codec
 from schemas.dead_letters import DeadLetter
-from services.runtime.consumer import DEAD_IN_A_ROW_MAX, ConsumerConfig, ConsumerLoop
+from services.runtime.consumer import ConsumerConfig, ConsumerLoop
+from services.runtime.dead_limits import DEAD_IN_A_ROW_MAX
 from services.runtime.errors import ServiceStopped
 from services.runtime.kafka import KafkaConfig
 from services.runtime.publisher import Publisher
 from services.runtime.records import OutgoingRecord
-from tests.integration.local_kafka import brokers
+from tests.integration.runtime import brokers
 from tests.integration.runtime.clients import (
     EchoStage,
     committed,
@@ -368,3 +369,60 @@ def test_a_member_whose_kafka_went_away_stops_soon(own_broker, is_working):
             assert time.monotonic() - began < 2 * STOP_S_MAX
 
     run(test())
+
+
+class DyingStage(EchoStage):
+    """Has a bug."""
+
+    async def process(self, records):
+        raise ZeroDivisionError("a bug")
+
+
+def test_a_stage_that_dies_ends_the_process_with_nothing_committed(kafka):
+    async def test():
+        topic, group = await new_topic(kafka), new_group()
+        await publish(kafka, outgoing(topic, 3))
+        loop = ConsumerLoop(DyingStage(topic), ConsumerConfig(group_id=group), kafka, Publisher(kafka))
+        with pytest.raises(ZeroDivisionError):
+            await loop.run(asyncio.Event())
+        assert (await committed(kafka, group), loop.is_ready) == ({}, False)
+
+    run(test())
+
+
+def test_a_member_is_not_ready_while_kafka_is_away_for_long_and_goes_on_when_it_is_back(own_broker):
+    kafka = KafkaConfig(bootstrap_servers=own_broker.address, request_timeout_ms=1_000)
+
+    async def test():
+        topic, group = await new_topic(kafka), new_group()
+        with capture_logs() as logged:
+            async with member(EchoStage(topic), kafka, group, kafka_away_s_max=1.5) as one:
+                await one.until_ready()
+                own_broker.kill()
+                await until(lambda: not one.loop.is_ready)
+                assert not one.task.done()
+                await asyncio.to_thread(own_broker.start)
+                await one.until_ready()
+                await publish(kafka, outgoing(topic, 3))
+                await until(lambda: len(one.stage.done) >= 3)
+        said = [line["event"] for line in logged if line["event"].startswith("consumer.kafka_")]
+        assert said == ["consumer.kafka_went_away", "consumer.kafka_came_back"]
+
+    run(test(), 60)
+
+
+def test_a_member_whose_topics_are_missing_says_so_and_reads_them_once_they_are_there(kafka):
+    async def test():
+        topic = f"late-{uuid.uuid4().hex}"
+        with capture_logs() as logged:
+            async with member(EchoStage(topic), kafka, new_group()) as one:
+                await until(lambda: "consumer.topics_missing" in [line["event"] for line in logged])
+                assert not one.loop.is_ready
+                await brokers.create_topic(kafka.bootstrap_servers, topic)
+                await one.until_ready()
+                await publish(kafka, outgoing(topic, 3))
+                await until(lambda: len(one.stage.done) == 3)
+        said = next(line for line in logged if line["event"] == "consumer.topics_missing")
+        assert (said["topics"], said["remedy"]) == ([topic], "tollhouse migrate")
+
+    run(test(), 60)

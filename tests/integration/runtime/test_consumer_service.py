@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import json
 import uuid
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import confluent_kafka
 import httpx
+import msgspec
 import pytest
 
 from schemas import codec
@@ -23,7 +25,7 @@ from services.runtime.http import bind
 from services.runtime.kafka import KafkaConfig
 from services.runtime.records import OutgoingRecord
 from services.runtime.topics import migrate_topics
-from tests.integration.local_kafka import brokers
+from tests.integration.runtime import brokers
 from tests.integration.runtime.clients import (
     EchoStage,
     committed,
@@ -38,6 +40,7 @@ from tests.unit.rating.cases import BOOK, usage
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 READ_S_MAX = 15.0
+PUBLISHED_AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @contextlib.asynccontextmanager
@@ -185,14 +188,18 @@ def test_usage_becomes_rated_events_that_a_third_party_reads(own_broker):
             for fact in facts
         ]
         await publish(kafka, [*records, OutgoingRecord(USAGE, b"vk_1", b"{not JSON", ())])
-        async with served(RatingStage(BOOK), kafka, "rating"):
+        stage = RatingStage(BOOK)
+        stage.begin(PUBLISHED_AT)
+        async with served(stage, kafka, "rating"):
             (dead,) = await read(kafka, f"{USAGE}.dlq", 1)
             assert codec.decode(DeadLetter, dead.value).value == b"{not JSON"
             return await asyncio.to_thread(subscribed, own_broker.address, len(facts))
 
     found = asyncio.run(asyncio.wait_for(test(), 30))
     expected = [rate(fact, BOOK) for fact in facts]
-    assert [codec.decode(RatedUsage, value) for _, _, value in found] == expected
+    rated = [codec.decode(RatedUsage, value) for _, _, value in found]
+    assert all(each.booked_at is not None and each.booked_at > PUBLISHED_AT for each in rated)
+    assert [msgspec.structs.replace(each, booked_at=None) for each in rated] == expected
     assert [(key, headers) for key, headers, _ in found] == [
         (
             b"vk_1",

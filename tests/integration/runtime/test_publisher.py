@@ -12,7 +12,7 @@ import pytest
 from services.runtime.kafka import KafkaConfig
 from services.runtime.publisher import BATCH_BYTES_MAX, Publisher, PublishFailed, partition_of
 from services.runtime.records import OutgoingRecord
-from tests.integration.local_kafka import brokers
+from tests.integration.runtime import brokers
 from tests.integration.runtime.clients import new_topic, outgoing, publish, read, read_all, run, until
 
 PARTITIONS = 12

@@ -10,7 +10,7 @@ from schemas.topics import RATED, USAGE, all_topics, topic
 from services.runtime.errors import StartRefused
 from services.runtime.kafka import KafkaConfig
 from services.runtime.topics import migrate_topics
-from tests.integration.local_kafka import brokers
+from tests.integration.runtime import brokers
 from tests.integration.runtime.clients import run
 
 
