@@ -5,10 +5,10 @@ import inspect
 from schemas import json_schema
 from schemas.codec import STRUCTS, VERSIONS, KindName
 from schemas.json_schema import JsonObject
-from schemas.topics import DAY_MS, Topic, all_topics
+from schemas.topics import Topic, all_topics
 
 # The edition of the contract: that of the newest entry in schemas/CHANGELOG.md.
-EDITION = "1.0.0"
+EDITION = "1.1.0"
 KAFKA_BINDING = "0.5.0"
 _JSON = "application/json"
 _JSON_SCHEMA = "application/schema+json;version=draft-2020-12"
@@ -43,7 +43,7 @@ def _channel(topic: Topic) -> JsonObject:
         "max.message.bytes": topic.max_message_bytes,
     }
     if topic.cleanup == "delete":
-        configuration["retention.ms"] = topic.retention_days * DAY_MS
+        configuration["retention.ms"] = topic.retention_ms
     return {
         "address": topic.name,
         "description": f"Events of the kind {topic.kind}, keyed by {topic.key}.",

@@ -7,15 +7,30 @@ import msgspec
 
 from schemas.dead_letters import DeadLetter
 from schemas.edges import Heartbeat
+from schemas.price_books import PriceBookPublished
 from schemas.rated import RatedUsage
 from schemas.requests import RequestStarted
 from schemas.responses import ResponseFinished
 from schemas.usage import UsageRecorded
 
 KindName = Literal[
-    "request_started", "response_finished", "usage_recorded", "rated_usage", "heartbeat", "dead_letter"
+    "request_started",
+    "response_finished",
+    "usage_recorded",
+    "rated_usage",
+    "heartbeat",
+    "dead_letter",
+    "price_book_published",
 ]
-Event = RequestStarted | ResponseFinished | UsageRecorded | RatedUsage | Heartbeat | DeadLetter
+Event = (
+    RequestStarted
+    | ResponseFinished
+    | UsageRecorded
+    | RatedUsage
+    | Heartbeat
+    | DeadLetter
+    | PriceBookPublished
+)
 AnyEvent = TypeVar("AnyEvent", bound=msgspec.Struct)
 
 VERSIONS: Mapping[KindName, int] = {
@@ -25,6 +40,7 @@ VERSIONS: Mapping[KindName, int] = {
     "rated_usage": 1,
     "heartbeat": 1,
     "dead_letter": 1,
+    "price_book_published": 1,
 }
 STRUCTS: Mapping[KindName, type[Event]] = {
     "request_started": RequestStarted,
@@ -33,6 +49,7 @@ STRUCTS: Mapping[KindName, type[Event]] = {
     "rated_usage": RatedUsage,
     "heartbeat": Heartbeat,
     "dead_letter": DeadLetter,
+    "price_book_published": PriceBookPublished,
 }
 _KINDS: Mapping[type[msgspec.Struct], KindName] = {struct: kind for kind, struct in STRUCTS.items()}
 _TYPES = {kind: f"tollhouse.{kind}.v{version}".encode() for kind, version in VERSIONS.items()}
@@ -114,6 +131,8 @@ def key(event: Event) -> bytes | None:
         return event.usage.attribution.virtual_key_id.encode()
     if isinstance(event, Heartbeat):
         return event.edge_id.encode()
+    if isinstance(event, PriceBookPublished):
+        return str(event.book_seq).encode()
     return event.key
 
 
@@ -135,5 +154,7 @@ def _envelope(event: Event) -> Envelope:
     if isinstance(event, Heartbeat):
         millis = int(event.at.timestamp() * 1000)
         return Envelope(f"{event.edge_id}/{millis}", event.edge_id, f"/edges/{event.edge_id}")
+    if isinstance(event, PriceBookPublished):
+        return Envelope(f"{event.book_seq}/{event.book_hash}", event.label, "/rating")
     place = f"{event.topic}/{event.partition}/{event.offset}"
     return Envelope(place, place, f"/stages/{event.stage}")

@@ -4,9 +4,15 @@ from datetime import datetime
 
 import msgspec
 
+REDRIVE = "redrive"
+"""The stage of a letter that says of a position that what lay there was sent back to its topic."""
+
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """The original record and why it was set aside; `key` and `value` are its bytes, base64 in JSON."""
+    """The original record and why it was set aside; `key` and `value` are its bytes, base64 in JSON.
+
+    A letter of the stage `redrive` holds no value: it says that the record before it went back to its topic.
+    """
 
     topic: str
     partition: int

@@ -8,7 +8,10 @@ from schemas.ids import EdgeId, SourceId
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
-    """Proof of life; `exchange_seq` is the last number given out, so that a gap can be seen from outside."""
+    """Proof of life; `exchange_seq` is the last number given out, so that a gap can be seen from outside.
+
+    `shed` of them were served without a record, as the spool was full and the edge is told to go on then.
+    """
 
     edge_id: EdgeId
     source_id: SourceId
@@ -18,3 +21,4 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     open_exchanges: int
     spool_entries: int
     spool_bytes: int
+    shed: int = 0

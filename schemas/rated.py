@@ -1,5 +1,6 @@
 """The public contract: a usage fact and what it cost at one price book; published on gateway.rated.v1."""
 
+from datetime import datetime
 from decimal import Decimal
 from typing import Literal
 
@@ -34,7 +35,12 @@ class CostLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RatedUsage(msgspec.Struct, frozen=True, kw_only=True):
-    """A usage fact priced at one book; of two with the same usage the higher `row_version` is right."""
+    """A usage fact priced at one book; of two with the same usage the higher `row_version` is right.
+
+    `book_hash` is the sha256 of the book's content: two books with one `book_seq` are never both used.
+    `booked_at` is when the cost came to stand: the usage's arrival in Kafka or the book's publication,
+    whichever was later, or the run that priced the past anew; it is the same in every replay.
+    """
 
     rated_id: RatedId
     usage: UsageRecorded
@@ -45,6 +51,8 @@ class RatedUsage(msgspec.Struct, frozen=True, kw_only=True):
     book_seq: int
     row_version: int
     unpriced_dimensions: tuple[str, ...] = ()
+    book_hash: str = ""
+    booked_at: datetime | None = None
 
 
 def row_version(usage: UsageRecorded, book_seq: int) -> int:

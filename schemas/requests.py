@@ -10,7 +10,10 @@ from schemas.ids import EdgeId, RequestId
 
 
 class RequestStarted(msgspec.Struct, frozen=True, kw_only=True):
-    """An authenticated request, written before it goes upstream."""
+    """An authenticated request, written before it goes upstream.
+
+    `cut` names what of the attribution was left out so that the event fits a record: `metadata`, `tags`.
+    """
 
     request_id: RequestId
     started_at: datetime
@@ -26,3 +29,4 @@ class RequestStarted(msgspec.Struct, frozen=True, kw_only=True):
     client_user_agent: str = ""
     anthropic_version: str = ""
     anthropic_beta: str = ""
+    cut: tuple[str, ...] = ()

@@ -11,6 +11,8 @@ from schemas.codec import KindName
 DLQ_SUFFIX = ".dlq"
 DLQ_RETENTION_DAYS = 30
 DAY_MS = 24 * 3600 * 1000
+# As retention_days: what a later day still decides by is never deleted.
+FOREVER_DAYS = -1
 # A dead letter holds the original value in base64 (4/3) beside its place and error.
 DLQ_MESSAGE_BYTES_RATIO = 2
 
@@ -28,6 +30,11 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True):
     min_compaction_lag_ms: int = 0
     dlq: bool = False
 
+    @property
+    def retention_ms(self) -> int:
+        """How long a record is kept, in Kafka's words: -1 is for ever."""
+        return -1 if self.retention_days == FOREVER_DAYS else self.retention_days * DAY_MS
+
     def configs(self) -> dict[str, str]:
         """Give the topic-level settings by Kafka's names; the log keeps its own time beside the event's."""
         settings = {
@@ -37,7 +44,7 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True):
             "compression.type": "producer",
         }
         if self.cleanup == "delete":
-            settings["retention.ms"] = str(self.retention_days * DAY_MS)
+            settings["retention.ms"] = str(self.retention_ms)
         else:
             settings["min.compaction.lag.ms"] = str(self.min_compaction_lag_ms)
         return settings
@@ -70,6 +77,7 @@ RESPONSES = "gateway.responses.v1"
 USAGE = "gateway.usage.v1"
 RATED = "gateway.rated.v1"
 EDGES = "gateway.edges.v1"
+PRICE_BOOKS = "gateway.price_books.v1"
 
 
 @cache

@@ -31,7 +31,9 @@ class UsageRecorded(msgspec.Struct, frozen=True, kw_only=True):
     `usage` is Anthropic's usage object with every member it had, written anew (for a stream:
     message_start's, overwritten by message_delta's), so that a price book of a later day can read what
     the counts leave out. (source_id, source_seq) rise with the order of publication, so that a tally can
-    tell a replay from news.
+    tell a replay from news. `estimated_dimensions` names the members of `tokens` that are no figure of
+    Anthropic's but our own estimate. `cut` names what was left out so that the event fits a record: `usage`,
+    `metadata`, `tags`, in this order.
     """
 
     request_id: RequestId
@@ -64,3 +66,5 @@ class UsageRecorded(msgspec.Struct, frozen=True, kw_only=True):
     ttfb_ms: int = 0
     duration_ms: int = 0
     overhead_us: int = 0
+    estimated_dimensions: tuple[str, ...] = ()
+    cut: tuple[str, ...] = ()

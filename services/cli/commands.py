@@ -14,8 +14,14 @@ from typing import Any
 import click
 
 from services.cli import settings as settings_file
+from services.cli.dlq import dlq
+from services.cli.explain import explain
+from services.cli.missing import missing
 from services.cli.outcome import done
+from services.cli.prices import prices
+from services.cli.reprice import reprice
 from services.cli.settings import Settings
+from services.cli.spool import spool
 from services.cli.tail import tail
 from services.cli.up import up
 from services.edge.main import run_edge
@@ -109,3 +115,9 @@ def _loaded(path: Path | None, overrides: dict[str, Any] | None = None) -> Setti
 
 main.add_command(up)
 main.add_command(tail)
+main.add_command(prices)
+prices.add_command(missing)
+main.add_command(reprice)
+main.add_command(explain)
+main.add_command(spool)
+main.add_command(dlq)

@@ -1,6 +1,6 @@
 """Decides which work of an exchange Anthropic bills, and at which model; knows no price."""
 
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, cast
 
 import msgspec
 
@@ -37,7 +37,12 @@ class Tokens(NamedTuple):
     @property
     def prompt(self) -> int:
         """The whole prompt, cached or not: what prompt tiers go by."""
-        return self.input + self.cache_read + self.cache_write_5m + self.cache_write_1h
+        return self.input + self.cache_read + self.cache_writes
+
+    @property
+    def cache_writes(self) -> int:
+        """What was written to the cache, for whatever time."""
+        return self.cache_write_5m + self.cache_write_1h
 
 
 class Attempt(NamedTuple):
@@ -75,6 +80,7 @@ class _Verbatim(msgspec.Struct, frozen=True):
     iterations: tuple[_Entry, ...] | None = None
     server_tool_use: dict[str, object] | None = None
     cache_creation: dict[str, object] | None = None
+    fallback_credit: dict[str, object] | None = None
 
 
 _VERBATIM = msgspec.json.Decoder(_Verbatim | None)
@@ -99,12 +105,24 @@ def billed(usage: UsageRecorded) -> Billed:
     unknown = (*unknown, *_unknown_members(verbatim))
     if verbatim.iterations and _is_end_seen(usage):
         entries = _without_declined(verbatim.iterations, usage.stop_reason)
-        return Billed(
-            tuple(Attempt(entry.model or message_model, _tokens(entry)) for entry in entries), unknown
-        )
-    if usage.stop_reason == "refusal" and counted.output == 0:
-        return Billed((), unknown)
-    return Billed((Attempt(message_model, counted),), unknown)
+        attempts = tuple(Attempt(entry.model or message_model, _tokens(entry)) for entry in entries)
+    elif usage.stop_reason == "refusal" and counted.output == 0:
+        attempts = ()
+    else:
+        attempts = (Attempt(message_model, counted),)
+    if _is_credited(verbatim) and any(attempt.tokens.cache_writes for attempt in attempts):
+        unknown = (*unknown, "fallback_credit")
+    return Billed(attempts, unknown)
+
+
+def _is_credited(verbatim: _Verbatim) -> bool:
+    """Whether a fallback credit was redeemed: some cache writes then cost what a read costs.
+
+    How many is not in the usage (anthropic 2.12, BetaFallbackCreditUsage): list price is booked, as partial.
+    """
+    status: object = (verbatim.fallback_credit or {}).get("status")
+    kind: object = cast("dict[str, object]", status).get("type") if isinstance(status, dict) else status
+    return kind == "redeemed"
 
 
 def _counted(usage: UsageRecorded) -> Tokens:

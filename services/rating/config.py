@@ -10,9 +10,13 @@ PORT_MAX = 65535
 
 
 class RatingConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """How a rating process runs; `prices` is the path of a replacement price book, "" the built-in one."""
+    """How a rating process runs; `prices` is the path of a replacement price book, "" the built-in one.
+
+    `overrides` is the path of a file of the operator's own prices and discounts, laid over the book.
+    """
 
     prices: str = ""
+    overrides: str = ""
     group_id: str = "tollhouse.rating"
     group_instance_id: str = ""
     host: str = "127.0.0.1"
@@ -28,6 +32,7 @@ class RatingConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 ENVIRONMENT = (
     Variable("TOLLHOUSE_PRICES", "rating.prices"),
+    Variable("TOLLHOUSE_PRICE_OVERRIDES", "rating.overrides"),
     Variable("TOLLHOUSE_RATING_HOST", "rating.host"),
     Variable("TOLLHOUSE_RATING_PORT", "rating.port"),
 )

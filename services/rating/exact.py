@@ -5,8 +5,8 @@ from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
 ZERO = Decimal(0)
 ONE = Decimal(1)
 
-# Counts have at most 16 digits, prices 13 with their decimals, multipliers 11 each: a product of four has
-# fewer than 55, and so has a sum of all lines that fit an event. Should that ever fail, it fails loudly.
+# Counts have at most 16 digits, prices 13 with their decimals, two multipliers 10 each, a discount 6: a
+# product has at most 55, a sum of all lines that fit an event below 60. Should that fail, it fails loudly.
 EXACT = Context(prec=60, traps=[Inexact, InvalidOperation, Overflow])
 
 

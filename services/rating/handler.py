@@ -1,24 +1,33 @@
 """Turns usage records into rated records, each by itself; holds no state, so a replay changes nothing."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 
 from schemas import codec
+from schemas.rated import RatedUsage
 from schemas.topics import RATED, USAGE
 from schemas.usage import UsageRecorded
+from services.rating.book.price_book import PriceBook
 from services.rating.errors import ImplausibleUsage
-from services.rating.price_book import PriceBook
 from services.rating.pricing import Verdict, judge
 from services.runtime import metrics
 from services.runtime.records import ConsumedRecord, DeadRecord, OutgoingRecord, Processed
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 class RatingStage:
-    """The stage that prices usage at one edition of the price book."""
+    """The stage that prices usage at one edition of the price book, once that is published."""
 
     def __init__(self, book: PriceBook) -> None:
         self._book = book
+        self._published_at: datetime | None = None
+
+    def begin(self, published_at: datetime) -> None:
+        """Say when the book was published: nothing that it prices was booked before."""
+        self._published_at = published_at
 
     @property
     def name(self) -> str:
@@ -32,6 +41,8 @@ class RatingStage:
 
     async def process(self, records: Sequence[ConsumedRecord]) -> Processed:
         """Rate every record; what cannot be a usage is dead, what has no price is rated as unpriced."""
+        published_at = self._published_at
+        assert published_at is not None, "no usage is priced by a book that is not published"
         outgoing: list[OutgoingRecord] = []
         dead: list[DeadRecord] = []
         for record in records:
@@ -41,12 +52,17 @@ class RatingStage:
                 dead.append(DeadRecord(record, type(exc).__name__, str(exc)))
                 continue
             _count(verdict)
-            outgoing.append(_outgoing(verdict, record))
+            outgoing.append(_outgoing(_booked(verdict.rated, record, published_at), record))
         return Processed(outgoing, dead)
 
 
-def _outgoing(verdict: Verdict, source: ConsumedRecord) -> OutgoingRecord:
-    rated = verdict.rated
+def _booked(rated: RatedUsage, source: ConsumedRecord, published_at: datetime) -> RatedUsage:
+    """Say when the cost came to stand, by the broker's clock: a replay says the same."""
+    arrived_at = _EPOCH + timedelta(milliseconds=source.timestamp_ms)
+    return msgspec.structs.replace(rated, booked_at=max(arrived_at, published_at))
+
+
+def _outgoing(rated: RatedUsage, source: ConsumedRecord) -> OutgoingRecord:
     started_at: str = msgspec.to_builtins(rated.usage.started_at)
     return OutgoingRecord(
         RATED,

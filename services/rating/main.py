@@ -1,10 +1,12 @@
-"""Puts a rating process together: the price book, the stage, its place in the group."""
+"""Puts a rating process together: the price book, its publication, the stage, its place in the group."""
 
 import asyncio
+from datetime import UTC, datetime
 
 import structlog
 
-from services.rating.book_file import load
+from services.rating.book.file import load
+from services.rating.book.log import announced
 from services.rating.config import RatingConfig
 from services.rating.handler import RatingStage
 from services.runtime.consumer import ConsumerConfig
@@ -16,7 +18,13 @@ log = structlog.get_logger(__name__)
 
 async def run_rating(config: RatingConfig, kafka: KafkaConfig, stopping: asyncio.Event) -> None:
     """Price usage until `stopping` is set."""
-    book = load(config.prices)
+    book = load(config.prices, config.overrides)
     log.info("rating.book_loaded", price_book=book.label, book_seq=book.book_seq)
     consumer = ConsumerConfig(group_id=config.group_id, group_instance_id=config.group_instance_id)
-    await run_consumer(RatingStage(book), consumer, kafka, (config.host, config.port), stopping)
+    stage = RatingStage(book)
+
+    async def announce() -> None:
+        stage.begin((await announced(book, kafka, lambda: datetime.now(UTC))).published_at)
+
+    address = (config.host, config.port)
+    await run_consumer(stage, consumer, kafka, address, stopping, first=announce)

@@ -8,9 +8,9 @@ from schemas.ids import rated_id
 from schemas.rated import CostLine, CostStatus, Dimension, RatedUsage, row_version
 from schemas.usage import UsageRecorded
 from services.rating.attempts import TOKEN_DIMENSIONS, Attempt, billed
+from services.rating.book.price_book import ModelPrices, PriceBook, Rates, Tier
 from services.rating.errors import ImplausibleUsage
 from services.rating.exact import EXACT, ONE, ZERO, plain
-from services.rating.price_book import ModelPrices, PriceBook, Rates, Tier
 
 UnpricedReason = Literal[
     "unknown_model",
@@ -81,9 +81,12 @@ class _Bill:
             # No region costs less than the list price: that much is sure, the surcharge is not.
             self.miss("inference_geo", "unknown_modifier")
             geo = ONE
-        multiplier = plain(EXACT.multiply(service_tier, geo))
+        multiplier = plain(EXACT.multiply(EXACT.multiply(service_tier, geo), prices.discount))
         for dimension, units, unit_price in zip(TOKEN_DIMENSIONS, attempt.tokens, rates, strict=True):
-            self._add(_Line(prices.model, dimension, unit_price, multiplier), units)
+            if unit_price is not None:
+                self._add(_Line(prices.model, dimension, unit_price, multiplier), units)
+            elif units:
+                self.miss(f"{attempt.model}/{dimension}", "unknown_dimension")
 
     def add_requests(self) -> None:
         """Price what server tools charge by the request: once, from the top level, without any modifier."""
@@ -248,4 +251,5 @@ def _rated(
         book_seq=book.book_seq,
         row_version=row_version(usage, book.book_seq),
         unpriced_dimensions=unpriced,
+        book_hash=book.content_hash,
     )

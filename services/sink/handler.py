@@ -32,7 +32,8 @@ class SinkStage:
         gathered = await asyncio.to_thread(gather, records)
         dead = list(gathered.dead)
         for block in gathered.blocks:
-            dead += await self._store.store(block)
+            # What has no row in usage shall have none in the ledger: the two are one story.
+            dead += await self._store.store(block.without([each.record for each in dead]) if dead else block)
         return Processed(dead=[each for each in dead if _has_dead_letters(each)])
 
 

@@ -1,23 +1,26 @@
 """Turns an event into the row of its table, exactly or not at all; holds no I/O.
 
-What a column would bend or could not hold (a time without a zone, a dollar's thirteenth place, an id that
+What a column would bend or could not hold (a time without a zone, a dollar's nineteenth place, an id that
 is no UUID, a count below 0) is refused here: found later, it would cost its block many inserts.
 """
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from operator import itemgetter
-from typing import NamedTuple, cast
+from typing import cast
 
 import msgspec
 
 from schemas.attribution import Attribution
 from schemas.edges import Heartbeat
+from schemas.price_books import PriceBookPublished
 from schemas.rated import CostLine, RatedUsage
 from schemas.requests import RequestStarted
 from schemas.responses import ResponseFinished
+from schemas.usage import TokenCounts
+from services.sink.tables import COST_LEDGER, EDGES, PRICE_BOOKS, REQUESTS, RESPONSES, TABLES, USAGE, Table
 
 Row = tuple[object, ...]
 """The values of one row, in the order of its table's columns."""
@@ -29,9 +32,12 @@ TIME_MS_MAX = 2**32 * 1000 - 1
 # What ClickHouse itself counts with, signed or not.
 COUNT_MAX = 2**63 - 1
 STATUS_MAX = 2**16 - 1
-# Decimal(18, 12): six digits before the point, twelve behind it.
-MONEY_STEP_USD = Decimal("1e-12")
-MONEY_USD_MAX = Decimal(10) ** 6
+# The columns are Decimal(38, 18). A sum over them may not reach 1e20, and ClickHouse would not say so: this
+# limit lets a hundred thousand million rows add up. Its digits fit the 28 that decimal counts with, too.
+MONEY_STEP_USD = Decimal("1e-18")
+MONEY_USD_MAX = Decimal(10) ** 9
+# The one kind that is stored: reversals are derived, see schemas/clickhouse/0006_cost_ledger.sql.
+CHARGE = "charge"
 _JSON = msgspec.json.Encoder()
 
 
@@ -39,161 +45,20 @@ class Unstorable(ValueError):
     """The event decodes but has no exact row; the text names the column, never the value."""
 
 
-class Table(NamedTuple):
-    """A table of tollhouse_raw and the columns that the sink gives it, with the types the table has."""
-
-    name: str
-    columns: tuple[tuple[str, str], ...]
-
-    @property
-    def full_name(self) -> str:
-        """The name with its database, as SQL has it."""
-        return f"tollhouse_raw.{self.name}"
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The columns' names, in the order of a row."""
-        return tuple(name for name, _ in self.columns)
-
-    @property
-    def types(self) -> tuple[str, ...]:
-        """The columns' types, in the order of a row."""
-        return tuple(kind for _, kind in self.columns)
-
-
-_TIME = "DateTime64(3, 'UTC')"
-_WORD = "LowCardinality(String)"
-_ATTRIBUTION = (
-    ("virtual_key_id", _WORD),
-    ("key_alias", _WORD),
-    ("team_id", _WORD),
-    ("end_user_id", "String"),
-    ("session_id", "String"),
-    ("tags", "Array(LowCardinality(String))"),
-    ("metadata", "Map(LowCardinality(String), String)"),
-)
-
-USAGE = Table(
-    "usage",
-    (
-        ("request_id", "UUID"),
-        ("started_at", _TIME),
-        ("row_version", "UInt64"),
-        ("finished_at", _TIME),
-        ("edge_id", _WORD),
-        ("exchange_seq", "UInt64"),
-        ("source_id", _WORD),
-        ("source_seq", "UInt64"),
-        *_ATTRIBUTION,
-        ("operation", _WORD),
-        ("endpoint", _WORD),
-        ("is_stream", "Bool"),
-        ("model_requested", _WORD),
-        ("model_served", _WORD),
-        ("message_id", "String"),
-        ("upstream_request_id", "String"),
-        ("batch_id", "String"),
-        ("batch_custom_id", "String"),
-        ("http_status", "UInt16"),
-        ("outcome", _WORD),
-        ("error_type", _WORD),
-        ("stop_reason", _WORD),
-        ("usage_status", _WORD),
-        ("input_tokens", "UInt64"),
-        ("output_tokens", "UInt64"),
-        ("cache_read_tokens", "UInt64"),
-        ("cache_write_5m_tokens", "UInt64"),
-        ("cache_write_1h_tokens", "UInt64"),
-        ("thinking_tokens", "UInt64"),
-        ("web_search_requests", "UInt64"),
-        ("web_fetch_requests", "UInt64"),
-        ("service_tier", _WORD),
-        ("speed", _WORD),
-        ("inference_geo", _WORD),
-        ("usage_json", "String"),
-        ("cost_status", _WORD),
-        ("cost_usd", "Decimal(18, 12)"),
-        ("cost_lines", "Map(LowCardinality(String), Decimal(18, 12))"),
-        ("cost_lines_json", "String"),
-        ("unpriced_dimensions", "Array(LowCardinality(String))"),
-        ("price_book", _WORD),
-        ("book_seq", "UInt64"),
-        ("ttfb_ms", "UInt64"),
-        ("duration_ms", "UInt64"),
-        ("overhead_us", "UInt64"),
-    ),
-)
-REQUESTS = Table(
-    "requests",
-    (
-        ("request_id", "UUID"),
-        ("started_at", _TIME),
-        ("edge_id", _WORD),
-        ("exchange_seq", "UInt64"),
-        *_ATTRIBUTION,
-        ("method", _WORD),
-        ("operation", _WORD),
-        ("endpoint", _WORD),
-        ("model_requested", _WORD),
-        ("is_stream", "Bool"),
-        ("request_bytes", "UInt64"),
-        ("client_user_agent", _WORD),
-        ("anthropic_version", _WORD),
-        ("anthropic_beta", _WORD),
-    ),
-)
-RESPONSES = Table(
-    "responses",
-    (
-        ("request_id", "UUID"),
-        ("started_at", _TIME),
-        ("row_version", "UInt64"),
-        ("finished_at", _TIME),
-        ("edge_id", _WORD),
-        ("exchange_seq", "UInt64"),
-        ("virtual_key_id", _WORD),
-        ("operation", _WORD),
-        ("endpoint", _WORD),
-        ("outcome", _WORD),
-        ("http_status", "UInt16"),
-        ("error_type", _WORD),
-        ("stop_reason", _WORD),
-        ("upstream_request_id", "String"),
-        ("response_bytes", "UInt64"),
-        ("ttfb_ms", "UInt64"),
-        ("duration_ms", "UInt64"),
-        ("overhead_us", "UInt64"),
-    ),
-)
-EDGES = Table(
-    "edges",
-    (
-        ("edge_id", _WORD),
-        ("at", _TIME),
-        ("source_id", _WORD),
-        ("process_started_at", _TIME),
-        ("exchange_seq", "UInt64"),
-        ("open_exchanges", "UInt64"),
-        ("spool_entries", "UInt64"),
-        ("spool_bytes", "UInt64"),
-    ),
-)
-
-
 def _counts_of(table: Table) -> Callable[[Sequence[object]], tuple[object, ...]]:
-    """Pick the counts out of a row; every table has several."""
-    return itemgetter(*(place for place, kind in enumerate(table.types) if kind == "UInt64"))
+    """Pick the counts out of a row; the last stands twice, so that one count is a tuple as well."""
+    places = [place for place, kind in enumerate(table.types) if kind == "UInt64"]
+    return itemgetter(*places, places[-1])
 
 
 _COUNTS: Mapping[str, Callable[[Sequence[object]], tuple[object, ...]]] = {
-    table.name: _counts_of(table) for table in (USAGE, REQUESTS, RESPONSES, EDGES)
+    table.name: _counts_of(table) for table in TABLES
 }
 
 
 def usage_row(event: RatedUsage) -> Row:
     """Give the row of a rated usage: the fact and its cost at one price book."""
     fact = event.usage
-    tokens = fact.tokens
     row = (
         _uuid("request_id", fact.request_id),
         _time_ms("started_at", fact.started_at),
@@ -218,30 +83,67 @@ def usage_row(event: RatedUsage) -> Row:
         fact.error_type,
         fact.stop_reason,
         fact.usage_status,
-        tokens.input_tokens,
-        tokens.output_tokens,
-        tokens.cache_read_tokens,
-        tokens.cache_write_5m_tokens,
-        tokens.cache_write_1h_tokens,
-        tokens.thinking_tokens,
-        tokens.web_search_requests,
-        tokens.web_fetch_requests,
+        *_tokens(fact.tokens),
         fact.service_tier,
         fact.speed,
         fact.inference_geo,
         bytes(fact.usage),
+        fact.estimated_dimensions,
+        fact.cut,
         event.cost_status,
         _money_usd("cost_usd", event.cost_usd),
-        _by_dimension(event.cost_lines),
+        _sums("cost_lines", ((line.dimension, line) for line in event.cost_lines)),
         _JSON.encode(event.cost_lines),
         event.unpriced_dimensions,
         event.price_book,
         event.book_seq,
+        event.book_hash,
         fact.ttfb_ms,
         fact.duration_ms,
         fact.overhead_us,
     )
     return _with_counts_checked(USAGE, row)
+
+
+def ledger_row(event: RatedUsage, appended_ms: int) -> Row:
+    """Give the ledger's row of a rated usage: a charge, which the view takes back where a later one stands.
+
+    `appended_ms` is when the event came into its topic: an event of an earlier release says no better.
+    """
+    fact = event.usage
+    row = (
+        _uuid("request_id", fact.request_id),
+        _time_ms("started_at", fact.started_at),
+        event.book_seq,
+        CHARGE,
+        event.row_version,
+        appended_ms if event.booked_at is None else _time_ms("booked_at", event.booked_at),
+        fact.attribution.virtual_key_id,
+        fact.attribution.team_id,
+        fact.attribution.end_user_id,
+        fact.operation,
+        fact.model_served,
+        fact.outcome,
+        event.cost_status,
+        _sums("lines", ((f"{line.model}/{line.dimension}", line) for line in event.cost_lines)),
+        _money_usd("amount_usd", event.cost_usd),
+        event.unpriced_dimensions,
+        event.price_book,
+        event.book_hash,
+    )
+    return _with_counts_checked(COST_LEDGER, row)
+
+
+def book_row(event: PriceBookPublished) -> Row:
+    """Give the row of an edition of the price book."""
+    row = (
+        event.book_seq,
+        event.book_hash,
+        event.label,
+        _time_ms("published_at", event.published_at),
+        event.content,
+    )
+    return _with_counts_checked(PRICE_BOOKS, row)
 
 
 def request_row(event: RequestStarted) -> Row:
@@ -261,6 +163,7 @@ def request_row(event: RequestStarted) -> Row:
         event.client_user_agent,
         event.anthropic_version,
         event.anthropic_beta,
+        event.cut,
     )
     return _with_counts_checked(REQUESTS, row)
 
@@ -301,6 +204,7 @@ def edge_row(event: Heartbeat) -> Row:
         event.open_exchanges,
         event.spool_entries,
         event.spool_bytes,
+        event.shed,
     )
     return _with_counts_checked(EDGES, row)
 
@@ -320,6 +224,19 @@ def _status(status: int) -> int:
     return status
 
 
+def _tokens(counts: TokenCounts) -> Row:
+    return (
+        counts.input_tokens,
+        counts.output_tokens,
+        counts.cache_read_tokens,
+        counts.cache_write_5m_tokens,
+        counts.cache_write_1h_tokens,
+        counts.thinking_tokens,
+        counts.web_search_requests,
+        counts.web_fetch_requests,
+    )
+
+
 def _attribution(who: Attribution) -> Row:
     return (
         who.virtual_key_id,
@@ -329,6 +246,12 @@ def _attribution(who: Attribution) -> Row:
         who.session_id,
         who.tags,
         who.metadata,
+        who.client_app,
+        who.client_version,
+        who.agent_id,
+        who.parent_agent_id,
+        who.device_id,
+        who.account_id,
     )
 
 
@@ -353,19 +276,19 @@ def _money_usd(column: str, amount: Decimal) -> Decimal:
     try:
         stored = amount.quantize(MONEY_STEP_USD)
     except InvalidOperation as exc:
-        raise Unstorable(f"{column} has more digits than Decimal(18, 12)") from exc
-    # Comparison is exact whatever the context, so a cut thirteenth place shows.
+        raise Unstorable(f"{column} has more than 18 decimals or is beyond 1e9 dollars") from exc
+    # Comparison is exact whatever the context, so a cut nineteenth place shows.
     if stored != amount or abs(stored) >= MONEY_USD_MAX:
-        raise Unstorable(f"{column} has more digits than Decimal(18, 12)")
+        raise Unstorable(f"{column} has more than 18 decimals or is beyond 1e9 dollars")
     return stored
 
 
-def _by_dimension(lines: tuple[CostLine, ...]) -> dict[str, Decimal]:
-    """Add the lines up per dimension, over the models that one exchange may have used."""
+def _sums(column: str, lines: Iterable[tuple[str, CostLine]]) -> dict[str, Decimal]:
+    """Add the lines up by their names; attempts of one exchange may have lines of one name."""
     sums: dict[str, Decimal] = {}
-    for line in lines:
-        amount = _money_usd("cost_lines", line.amount_usd)
-        if line.dimension in sums:
-            amount = _money_usd("cost_lines", sums[line.dimension] + amount)
-        sums[line.dimension] = amount
+    for name, line in lines:
+        amount = _money_usd(column, line.amount_usd)
+        if name in sums:
+            amount = _money_usd(column, sums[name] + amount)
+        sums[name] = amount
     return sums

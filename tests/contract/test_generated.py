@@ -74,7 +74,8 @@ def test_the_head_of_a_schema():
         "$id": "urn:tollhouse:schema:heartbeat:v1",
         "title": "heartbeat",
         "description": "Proof of life; `exchange_seq` is the last number given out, so that a gap can be "
-        "seen from outside.",
+        "seen from outside.\n\n`shed` of them were served without a record, as the spool was full and the "
+        "edge is told to go on then.",
         "type": "object",
     }
 

@@ -74,7 +74,7 @@ def test_a_member_that_says_nothing_may_be_left_out(kind: KindName):
         members = json.loads(example.content)
         for field in msgspec.structs.fields(event):
             if not field.required and _is_default(event, field.name):
-                del members[field.name]
+                members.pop(field.name, None)  # an example of an earlier day may not have it
         # Compact, as the verbatim usage within is compared byte by byte.
         shortened = json.dumps(members, separators=(",", ":"), ensure_ascii=False).encode()
         assert codec.decode(type(event), shortened) == event

@@ -14,6 +14,7 @@ from confluent_kafka import Consumer
 
 from schemas import codec
 from schemas.rated import RatedUsage
+from services.rating.book.file import load
 from tests.e2e.conftest import ROOT, clean_environ
 
 MODEL = "claude-sonnet-5-5"
@@ -63,7 +64,7 @@ def test_the_sync_sdk_gets_its_answer_and_an_analyst_its_row(simulated_stack):
             "priced",
             Decimal("0.0007"),
             {"input": Decimal("0.0002"), "output": Decimal("0.0005")},
-            1,
+            load().book_seq,
         )
     ]
 

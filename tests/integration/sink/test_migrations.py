@@ -3,6 +3,8 @@
 import asyncio
 import shutil
 import socket
+import uuid
+from decimal import Decimal
 from pathlib import Path
 
 import msgspec
@@ -11,7 +13,7 @@ import pytest
 from services.runtime.clickhouse import ClickHouse, ClickHouseConfig
 from services.runtime.errors import StartRefused
 from services.runtime.tables import MIGRATIONS, Applied, check_tables, migrate_tables, read_migrations
-from services.sink.rows import EDGES, REQUESTS, RESPONSES, USAGE, Table
+from services.sink.tables import TABLES, Table
 
 ALL = [Applied(each.number, each.name, each.sha256) for each in read_migrations(MIGRATIONS)]
 ONE = "-- the first\nCREATE TABLE IF NOT EXISTS tollhouse_raw.one (a UInt8) ENGINE = MergeTree ORDER BY a;\n"
@@ -42,11 +44,15 @@ def test_an_empty_database_gets_every_migration_once(empty):
         "SELECT database, name FROM system.tables WHERE database LIKE 'tollhouse%' ORDER BY database, name",
     )
     assert [tuple(row) for row in tables] == [
+        ("tollhouse", "cost_ledger"),
         ("tollhouse", "edges"),
+        ("tollhouse", "price_books"),
         ("tollhouse", "requests"),
         ("tollhouse", "responses"),
         ("tollhouse", "usage"),
+        ("tollhouse_raw", "cost_ledger"),
         ("tollhouse_raw", "edges"),
+        ("tollhouse_raw", "price_books"),
         ("tollhouse_raw", "requests"),
         ("tollhouse_raw", "responses"),
         ("tollhouse_raw", "schema_migrations"),
@@ -54,7 +60,7 @@ def test_an_empty_database_gets_every_migration_once(empty):
     ]
 
 
-@pytest.mark.parametrize("table", [USAGE, REQUESTS, RESPONSES, EDGES], ids=lambda table: table.name)
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
 def test_the_sink_gives_every_column_but_the_time_of_arrival_with_its_own_type(migrated, table: Table):
     columns = query(
         migrated,
@@ -77,6 +83,39 @@ def test_a_new_migration_is_applied_behind_the_old_ones(empty, source: Path):
     asyncio.run(check_tables(empty, source))
     names = query(empty, "SELECT name FROM system.columns WHERE database = 'tollhouse_raw' AND table = 'one'")
     assert names == [("a",), ("b",)]
+
+
+def test_money_that_was_stored_before_it_had_eighteen_decimals_keeps_its_value(empty, tmp_path: Path):
+    for migration in read_migrations(MIGRATIONS)[:4]:
+        shutil.copy(str(MIGRATIONS.joinpath(migration.name)), tmp_path)
+    asyncio.run(migrate_tables(empty, tmp_path))
+    insert = (
+        "INSERT INTO tollhouse_raw.usage (request_id, started_at, cost_status, cost_usd, cost_lines) "
+        "WITH toDecimal64('999999.000000012501', 12) AS usd "
+        "SELECT generateUUIDv4(), now(), 'priced', usd, map('input', usd)"
+    )
+    query(empty, insert)
+    asyncio.run(migrate_tables(empty))
+    amount = Decimal("999999.000000012501")
+    found = query(empty, "SELECT cost_usd, cost_lines FROM tollhouse.usage")
+    assert found == [(amount, {"input": amount})]
+    # A sink of the release before goes on writing the columns as it knows them.
+    asyncio.run(written_with_twelve_decimals(empty, amount))
+    assert query(empty, "SELECT count(), sum(cost_usd) FROM tollhouse.usage") == [(2, amount * 2)]
+
+
+async def written_with_twelve_decimals(config: ClickHouseConfig, amount: Decimal) -> None:
+    names = ("request_id", "started_at", "cost_status", "cost_usd", "cost_lines")
+    types = (
+        "UUID",
+        "DateTime64(3, 'UTC')",
+        "LowCardinality(String)",
+        "Decimal(18, 12)",
+        "Map(LowCardinality(String), Decimal(18, 12))",
+    )
+    columns = [[uuid.uuid4()], [1_763_820_000_000], ["priced"], [amount], [{"input": amount}]]
+    async with ClickHouse(config) as clickhouse:
+        await clickhouse.insert("tollhouse_raw.usage", names, types, columns, "older")
 
 
 def test_a_database_without_tables_is_told_apart_from_one_that_is_away(empty):

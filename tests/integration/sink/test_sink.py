@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import services.sink
@@ -17,8 +18,8 @@ from services.runtime.errors import ServiceStopped
 from services.runtime.records import ConsumedRecord, DeadRecord, Processed
 from services.sink.blocks import gather
 from services.sink.handler import SinkStage
-from services.sink.rows import USAGE
 from services.sink.store import BlockStore
+from services.sink.tables import USAGE
 from tests.integration.sink.gate import Gate
 from tests.unit.sink import events
 
@@ -92,6 +93,14 @@ ATTRIBUTION = {
     "tags": ["nightly", "eval"],
     "metadata": {"repo": "tollhouse"},
 }
+CLIENT = {
+    "client_app": "claude-cli",
+    "client_version": "3.4.1",
+    "agent_id": "agent-2",
+    "parent_agent_id": "agent-1",
+    "device_id": "device-5",
+    "account_id": "account-6",
+}
 
 
 def test_an_analyst_reads_a_usage_with_every_column_in_its_place(migrated):
@@ -143,6 +152,10 @@ def test_an_analyst_reads_a_usage_with_every_column_in_its_place(migrated):
         "key_alias": "ci",
         "cost_lines_json": row["cost_lines_json"],
         "unpriced_dimensions": ["web_fetch"],
+        **CLIENT,
+        "estimated_dimensions": ["output_tokens"],
+        "book_hash": events.BOOK_HASH,
+        "cut": ["tags"],
     }
     assert row == expected
     assert list(row) == list(expected)
@@ -183,6 +196,8 @@ def test_beginnings_endings_and_heartbeats_are_read_as_they_were_written(migrate
         "client_user_agent": "anthropic-sdk",
         "anthropic_version": "2023-06-01",
         "anthropic_beta": "some-beta",
+        **CLIENT,
+        "cut": ["metadata"],
     }
     (ended,) = read_named(migrated, "responses")
     assert str(ended.pop("request_id")) == events.REQUEST_ID
@@ -214,6 +229,7 @@ def test_beginnings_endings_and_heartbeats_are_read_as_they_were_written(migrate
             "open_exchanges": 2,
             "spool_entries": 3,
             "spool_bytes": 4096,
+            "shed": 9,
         }
     ]
 
@@ -283,7 +299,7 @@ def test_an_unknown_cost_reads_as_null_and_never_as_nothing(migrated):
 
 
 def test_money_comes_back_to_the_last_place_and_sums_exactly(migrated):
-    amount = Decimal("0.000000012501")
+    amount = Decimal("123456789.000000000000012501")
     records = [
         events.record_of(
             events.rated_usage(events.usage_recorded(request_id=events.new_id()), cost_usd=amount)
@@ -307,7 +323,7 @@ def test_a_block_may_span_more_months_than_clickhouse_would_take_by_default(migr
 
 def test_a_refused_row_is_found_among_many_and_the_rest_is_stored(migrated):
     records = usages(200)
-    (block,) = gather(records).blocks
+    block = gather(records).blocks[0]
     place = USAGE.names.index("exchange_seq")
     columns = [list(column) for column in block.columns]
     columns[place][137] = -1  # no event can bring this about: rows refuse it before
@@ -340,6 +356,19 @@ def test_a_missing_table_stops_the_sink_and_says_what_to_do(empty):
         ServiceStopped, match=r"rows of usage: UNKNOWN_(DATABASE|TABLE) .*`tollhouse migrate`"
     ):
         stored(empty, usages(1))
+
+
+def test_tables_that_are_behind_the_sink_stop_it_and_it_says_what_to_do(migrated):
+    ordered(migrated, "ALTER TABLE tollhouse_raw.usage DROP COLUMN book_hash")
+    with pytest.raises(ServiceStopped, match=r"rows of usage: NO_SUCH_COLUMN_IN_TABLE .*`tollhouse migrate`"):
+        stored(migrated, usages(1))
+
+
+def test_a_row_that_usage_does_not_take_is_not_in_the_ledger_either(migrated):
+    ordered(migrated, "ALTER TABLE tollhouse_raw.usage ADD CONSTRAINT odd CHECK exchange_seq != 666")
+    (processed,) = stored(migrated, [*usages(3), *usages(1, exchange_seq=666)])
+    assert len(processed.dead) == 1
+    assert read(migrated, "SELECT count() FROM tollhouse.cost_ledger") == [(3,)]
 
 
 def test_an_outage_is_waited_out_and_costs_nothing(migrated):
@@ -412,28 +441,43 @@ def test_a_block_of_another_batch_is_never_taken_for_a_repetition(migrated):
 
 def test_every_question_of_the_readme_is_answered(migrated):
     now = datetime.now(UTC)
+    booked = events.rated_usage(events.usage_recorded(started_at=now, exchange_seq=1), booked_at=now)
+    line = msgspec.structs.replace(events.LINES[0], amount_usd=Decimal("0.004"))
+    repriced = msgspec.structs.replace(
+        booked,
+        book_seq=13,
+        row_version=(1 << 32) + 13,
+        cost_usd=Decimal("0.008"),
+        cost_lines=(line, *events.LINES[1:]),
+    )
     stored(
         migrated,
         [
-            events.record_of(events.rated_usage(events.usage_recorded(started_at=now, exchange_seq=1))),
-            events.record_of(events.heartbeat(at=now, exchange_seq=5, open_exchanges=1)),
+            events.record_of(booked),
+            events.record_of(repriced),
+            events.record_of(events.heartbeat(at=now, exchange_seq=5, open_exchanges=1, shed=2)),
         ],
     )
     questions = re.findall(r"```sql\n(.*?)```", README.read_text(), re.DOTALL)
     answers = [read(migrated, question) for question in questions]
-    answers[2].sort()  # two tags that cost the same
+    answers[1].sort()  # two dimensions, and two tags, that cost the same
+    answers[2].sort()
+    moment = answers[6][0][2]
     assert answers == [
-        [(now.date(), "platform", 1, 200, Decimal("0.009"))],
+        [(now.date(), "platform", 1, 200, Decimal("0.008"))],
         [
-            ("claude-opus-5", "input", Decimal("0.005")),
+            ("claude-opus-5", "input", Decimal("0.004")),
             ("claude-opus-5", "output", Decimal("0.004")),
         ],
         [
-            ("eval", Decimal("0.009"), 3 / 1012),
-            ("nightly", Decimal("0.009"), 3 / 1012),
+            ("eval", Decimal("0.008"), 3 / 1012),
+            ("nightly", Decimal("0.008"), 3 / 1012),
         ],
         [],
-        [(events.EDGE_ID, 5, 1, 1, 3)],
+        [("platform", Decimal("0.009"), Decimal("0.008"), 0, 0)],
+        [("platform", Decimal("0.008"))],
+        [("claude-opus-5/input", Decimal("-0.001"), moment)],
+        [(events.EDGE_ID, 5, 1, 2, 1, 1)],
     ]
 
 
@@ -446,6 +490,8 @@ def test_look_ups_through_the_view_use_the_indexes(migrated):
         ("end_user_id = 'nobody'", "end_user_bloom"),
         ("has(tags, 'none')", "tags_bloom"),
         ("metadata['repo'] = 'none'", "metadata_bloom"),
+        ("agent_id = 'none'", "agent_bloom"),
+        ("account_id = 'none'", "account_bloom"),
     ]:
         plan = read(migrated, f"EXPLAIN indexes = 1 SELECT count() FROM tollhouse.usage WHERE {condition}")
         assert any(f"Name: {index}" in str(line[0]) for line in plan), f"{condition}: {plan}"

@@ -53,7 +53,20 @@ def test_every_command_explains_itself(command, flag):
 
 
 def test_the_commands_are_those_that_the_pages_name():
-    assert sorted(main.commands) == ["check-config", "edge", "migrate", "rating", "sink", "tail", "up"]
+    assert sorted(main.commands) == [
+        "check-config",
+        "dlq",
+        "edge",
+        "explain",
+        "migrate",
+        "prices",
+        "rating",
+        "reprice",
+        "sink",
+        "spool",
+        "tail",
+        "up",
+    ]
 
 
 def test_the_version_is_the_distributions():

@@ -10,7 +10,7 @@ from schemas.attribution import Attribution
 from schemas.ids import EdgeId, RequestId, SourceId, VirtualKeyId
 from schemas.rated import RatedUsage
 from schemas.usage import TokenCounts, UsageRecorded
-from services.rating.book_file import load
+from services.rating.book.file import load
 from services.rating.exact import plain
 
 BOOK = load()

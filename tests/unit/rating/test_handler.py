@@ -1,12 +1,15 @@
 """What the stage makes of records: rated ones, dead ones, the same ones every time."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 
 import msgspec
+import pytest
 from prometheus_client import REGISTRY
 
 from schemas import codec
 from schemas.rated import RatedUsage
+from schemas.usage import UsageRecorded
 from services.rating.handler import RatingStage
 from services.rating.pricing import rate
 from services.runtime.records import ConsumedRecord, DeadRecord, OutgoingRecord, Processed, Stage
@@ -16,18 +19,33 @@ FACT = usage("claude-opus-5", started_at=TODAY.replace(microsecond=120_000), tok
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
+PUBLISHED_AT = datetime(2026, 11, 1, tzinfo=UTC)
+ARRIVED_MS = 1_795_000_000_123
+ARRIVED_AT = datetime(2026, 11, 18, 11, 6, 40, 123_000, tzinfo=UTC)
+
+
 def record(value, headers=(), offset=0):
-    return ConsumedRecord("gateway.usage.v1", 3, offset, 1_795_000_000_000, b"vk_1", value, headers)
+    return ConsumedRecord("gateway.usage.v1", 3, offset, ARRIVED_MS, b"vk_1", value, headers)
 
 
 def processed(*records) -> Processed:
-    stage: Stage = RatingStage(BOOK)
+    stage: Stage = begun(PUBLISHED_AT)
     return asyncio.run(stage.process(records))
+
+
+def begun(published_at: datetime) -> RatingStage:
+    stage = RatingStage(BOOK)
+    stage.begin(published_at)
+    return stage
+
+
+def booked(fact: UsageRecorded) -> RatedUsage:
+    return msgspec.structs.replace(rate(fact, BOOK), booked_at=ARRIVED_AT)
 
 
 def test_a_usage_becomes_a_rated_record_of_the_same_key_with_the_time_and_trace_of_the_exchange():
     source = record(codec.encode(FACT), codec.headers(FACT, "2026-11-22T12:00:05Z", TRACEPARENT))
-    rated = rate(FACT, BOOK)
+    rated = booked(FACT)
     headers = (
         ("ce_specversion", b"1.0"),
         ("ce_id", rated.rated_id.encode()),
@@ -43,6 +61,20 @@ def test_a_usage_becomes_a_rated_record_of_the_same_key_with_the_time_and_trace_
         [OutgoingRecord("gateway.rated.v1", b"vk_1", codec.encode(rated), headers)], []
     )
     assert codec.decode(RatedUsage, processed(source).outgoing[0].value) == rated
+
+
+def test_a_cost_is_booked_when_its_usage_arrived_but_not_before_its_book_was_published():
+    later = ARRIVED_AT + timedelta(days=1)
+    found = [
+        asyncio.run(begun(published_at).process([record(codec.encode(FACT))])).outgoing[0].value
+        for published_at in (PUBLISHED_AT, later)
+    ]
+    assert [codec.decode(RatedUsage, value).booked_at for value in found] == [ARRIVED_AT, later]
+
+
+def test_nothing_is_priced_by_a_book_that_is_not_published():
+    with pytest.raises(AssertionError, match="not published"):
+        asyncio.run(RatingStage(BOOK).process([record(codec.encode(FACT))]))
 
 
 def test_without_a_trace_none_is_made_up():

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from services.rating.book_file import load, parse
+from services.rating.book.file import load, parse
 from services.rating.errors import PriceBookFaults
 from tests.unit.rating.cases import BOOK, TODAY, day
 
@@ -45,7 +45,7 @@ def faults(models=None, head=HEAD):
 
 
 def test_the_built_in_book_is_one_that_can_be_used():
-    assert (BOOK.name, BOOK.book_seq) == ("anthropic-list", 1)
+    assert (BOOK.name, BOOK.book_seq) == ("anthropic-list", 2000)
     assert BOOK.label.startswith("anthropic-list-")
     assert len(BOOK.label) == len("anthropic-list-") + 12
 
@@ -168,7 +168,7 @@ def test_the_label_of_the_built_in_book_is_the_same_in_every_process():
             "  claude-one:\n    prices:\n" + row(prices=PRICES.replace('"5"', '"5.00001"')),
             [
                 "models.claude-one.prices[0].output: 5.00001 has more than 4 decimals; "
-                "costs keep 12 and never round"
+                "costs keep 18 and never round"
             ],
         ),
         (
@@ -214,7 +214,7 @@ def test_all_faults_are_reported_together():
     assert faults(models, head) == [
         "book.modifiers.service_tier.batch: 'half' is not a plain decimal number",
         "book.free.operations: messages is not free as a whole",
-        "book.book_seq: must lie between 1 and 4294967295",
+        "book.book_seq: must lie between 1 and 4294966",
         "models.claude-one.prices[0].output: 'x' is not a plain decimal number",
         "models.claude-one.prices[0].cache_write_1h: 'y' is not a plain decimal number",
         "requests[0].web_serach: unknown setting",

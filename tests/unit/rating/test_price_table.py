@@ -4,6 +4,7 @@ from decimal import Decimal
 
 import pytest
 
+from services.rating.book.rows import COST_DECIMALS, FACTOR_DECIMALS_MAX
 from services.rating.pricing import rate
 from tests.unit.rating.cases import BOOK, TODAY, day, usage
 
@@ -37,6 +38,7 @@ TABLE = [
     ("claude-3-sonnet", "3", "15", "0.30", "3.75", "6"),
     ("claude-3-haiku", "0.25", "1.25", "0.03", "0.30", "0.50"),
 ]
+WITHOUT_CACHE = [("claude-2", "8", "24"), ("claude-v1", "8", "24")]
 # The same, where the prompt is long or was so before a price changed.
 LONG_PROMPTS = [
     ("claude-haiku-5-5", "2026-11-22", 100_000, ("0.50", "2.50", "0.05", "0.625", "1")),
@@ -76,7 +78,7 @@ def of(units, prices):
 
 
 def test_the_table_names_every_model_of_the_book():
-    assert {model for model, *_ in TABLE} == set(BOOK.models)
+    assert {model for model, *_ in (*TABLE, *WITHOUT_CACHE)} == set(BOOK.models)
     assert {model for model, *_ in FAST} == {
         name for name, rows in BOOK.models.items() if rows[0].fast or rows[-1].fast
     }
@@ -86,6 +88,16 @@ def test_the_table_names_every_model_of_the_book():
 def test_a_model_costs_what_the_table_says(model, prices):
     rated = rate(usage(model, tokens=dict.fromkeys(COUNTS, UNITS)), BOOK)
     assert amounts(rated) == of(UNITS, prices)
+
+
+@pytest.mark.parametrize(("model", "price_in", "price_out"), WITHOUT_CACHE)
+def test_a_model_without_a_cache_leaves_cached_tokens_unpriced(model, price_in, price_out):
+    rated = rate(usage(model, tokens=dict.fromkeys(COUNTS, UNITS)), BOOK)
+    assert [line.amount_usd for line in rated.cost_lines] == list(of(UNITS, (price_in, price_out)))
+    assert rated.cost_status == "partial"
+    assert rated.unpriced_dimensions == tuple(
+        f"{model}/{dimension}" for dimension in ("cache_read", "cache_write_5m", "cache_write_1h")
+    )
 
 
 @pytest.mark.parametrize(("model", "prices"), [(model, prices) for model, *prices in FAST])
@@ -115,11 +127,12 @@ def test_no_cost_needs_more_decimals_than_the_cost_columns_have():
         for row in rows
         for tier in (*row.standard, *row.fast)
         for price in tier.rates
+        if price is not None
     }
     places = {
         -(price * multiplier).as_tuple().exponent for price in unit_prices for multiplier in multipliers
     }
-    assert max(places) <= 12
+    assert max(places) <= COST_DECIMALS - FACTOR_DECIMALS_MAX
 
 
 ALIASES = [

@@ -21,7 +21,7 @@ def test_a_usage_becomes_a_rated_usage_whole():
     )
     # 3 x 3 = 9; 414 x 15 = 6,210; 1,111 x 0.30 = 333.3; together 6,552.3 millionths of a dollar
     assert rate(fact, BOOK) == RatedUsage(
-        rated_id=rated_id(fact.request_id, 1),
+        rated_id=rated_id(fact.request_id, BOOK.book_seq),
         usage=fact,
         cost_status="priced",
         cost_usd=Decimal("0.0065523"),
@@ -31,8 +31,9 @@ def test_a_usage_becomes_a_rated_usage_whole():
             line("cache_read", 1111, "0.0000003", "0.0003333"),
         ),
         price_book=BOOK.label,
-        book_seq=1,
-        row_version=(1 << 32) + 1,
+        book_seq=2000,
+        row_version=(1 << 32) + 2000,
+        book_hash=BOOK.content_hash,
     )
 
 

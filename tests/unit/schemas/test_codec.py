@@ -13,6 +13,7 @@ from schemas.codec import STRUCTS, Event, Undecodable
 from schemas.dead_letters import DeadLetter
 from schemas.edges import Heartbeat
 from schemas.ids import EdgeId, RatedId, RequestId, SourceId, VirtualKeyId
+from schemas.price_books import PriceBookPublished
 from schemas.rated import CostLine, RatedUsage
 from schemas.requests import RequestStarted
 from schemas.responses import ResponseFinished
@@ -104,6 +105,13 @@ DEAD = DeadLetter(
     key=b"\x00\xff",
     value=None,
 )
+BOOK = PriceBookPublished(
+    book_seq=2001,
+    book_hash="5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef",
+    label="anthropic-list-5f70bf18a086",
+    published_at=AT,
+    content="{}",
+)
 
 
 def extended(value: object) -> object:
@@ -150,6 +158,12 @@ def headers_of(
             DEAD,
             headers_of("dead_letter", "gateway.usage.v1/3/41", "/stages/rating", "gateway.usage.v1/3/41"),
         ),
+        (
+            BOOK,
+            headers_of(
+                "price_book_published", f"2001/{BOOK.book_hash}", "/rating", "anthropic-list-5f70bf18a086"
+            ),
+        ),
     ],
     ids=list(STRUCTS),
 )
@@ -174,6 +188,7 @@ def test_a_traceparent_comes_last_and_only_where_there_is_one():
         (HEARTBEAT, EDGE.encode()),
         (DEAD, b"\x00\xff"),
         (msgspec.structs.replace(DEAD, key=None), None),
+        (BOOK, b"2001"),
     ],
 )
 def test_the_key_is_what_the_topic_is_partitioned_by(event: Event, expected: bytes | None):
@@ -208,7 +223,7 @@ def test_bytes_of_a_dead_letter_are_base64():
     assert (members["key"], members["value"], members["headers"]) == ("AP8=", None, [["n", "/g=="]])
 
 
-@pytest.mark.parametrize("event", [STARTED, FINISHED, USAGE, RATED_USAGE, HEARTBEAT, DEAD])
+@pytest.mark.parametrize("event", [STARTED, FINISHED, USAGE, RATED_USAGE, HEARTBEAT, DEAD, BOOK])
 def test_members_of_a_later_day_are_ignored_at_every_depth(event: Event):
     longer = extended(json.loads(codec.encode(event)))
     assert codec.decode(type(event), written(longer)) == event

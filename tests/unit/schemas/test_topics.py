@@ -37,6 +37,7 @@ def test_the_constants_name_the_topics_that_the_file_declares():
         topics.USAGE: "usage_recorded",
         topics.RATED: "rated_usage",
         topics.EDGES: "heartbeat",
+        topics.PRICE_BOOKS: "price_book_published",
     }
     assert constants == {each["name"]: each["kind"] for each in DECLARED}
 
@@ -74,6 +75,17 @@ def test_the_settings_of_a_topic_that_forgets_by_age():
         "compression.type": "producer",
         "retention.ms": str(30 * DAY_MS),
     }
+
+
+def test_a_price_book_is_kept_for_ever_and_never_compacted():
+    assert topic("gateway.price_books.v1").configs() == {
+        "cleanup.policy": "delete",
+        "message.timestamp.type": "LogAppendTime",
+        "max.message.bytes": "1048588",
+        "compression.type": "producer",
+        "retention.ms": "-1",
+    }
+    assert topic("gateway.price_books.v1").partitions == 1
 
 
 def test_the_settings_of_a_compacted_topic():

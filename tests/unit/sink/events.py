@@ -10,6 +10,7 @@ from schemas import codec, topics
 from schemas.attribution import Attribution
 from schemas.edges import Heartbeat
 from schemas.ids import EdgeId, RatedId, RequestId, SourceId, VirtualKeyId
+from schemas.price_books import PriceBookPublished
 from schemas.rated import CostLine, RatedUsage
 from schemas.requests import RequestStarted
 from schemas.responses import ResponseFinished
@@ -22,6 +23,10 @@ STARTED_AT = datetime(2026, 11, 22, 10, 30, 0, 123_000, UTC)
 FINISHED_AT = datetime(2026, 11, 22, 10, 30, 4, 567_000, UTC)
 STARTED_MS = 1_795_343_400_123
 FINISHED_MS = 1_795_343_404_567
+BOOKED_AT = datetime(2026, 11, 22, 10, 30, 6, 789_000, UTC)
+BOOKED_MS = 1_795_343_406_789
+APPENDED_MS = 1_795_343_407_000
+BOOK_HASH = "5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
 WHO = Attribution(
     virtual_key_id=VirtualKeyId("vk_1"),
     key_alias="ci",
@@ -30,6 +35,12 @@ WHO = Attribution(
     session_id="session-9",
     tags=("nightly", "eval"),
     metadata={"repo": "tollhouse"},
+    client_app="claude-cli",
+    client_version="3.4.1",
+    agent_id="agent-2",
+    parent_agent_id="agent-1",
+    device_id="device-5",
+    account_id="account-6",
 )
 USAGE_JSON = b'{"input_tokens":1000,"output_tokens":200}'
 LINES = (
@@ -76,6 +87,7 @@ def request_started(**changes: object) -> RequestStarted:
         client_user_agent="anthropic-sdk",
         anthropic_version="2023-06-01",
         anthropic_beta="some-beta",
+        cut=("metadata",),
     )
     return msgspec.structs.replace(event, **changes)
 
@@ -144,6 +156,8 @@ def usage_recorded(**changes: object) -> UsageRecorded:
         ttfb_ms=321,
         duration_ms=4444,
         overhead_us=98,
+        estimated_dimensions=("output_tokens",),
+        cut=("tags",),
     )
     return msgspec.structs.replace(event, **changes)
 
@@ -159,6 +173,8 @@ def rated_usage(usage: UsageRecorded | None = None, **changes: object) -> RatedU
         book_seq=12,
         row_version=(1 << 32) + 12,
         unpriced_dimensions=("web_fetch",),
+        book_hash=BOOK_HASH,
+        booked_at=BOOKED_AT,
     )
     return msgspec.structs.replace(event, **changes)
 
@@ -173,6 +189,18 @@ def heartbeat(**changes: object) -> Heartbeat:
         open_exchanges=2,
         spool_entries=3,
         spool_bytes=4096,
+        shed=9,
+    )
+    return msgspec.structs.replace(event, **changes)
+
+
+def price_book(**changes: object) -> PriceBookPublished:
+    event = PriceBookPublished(
+        book_seq=12,
+        book_hash=BOOK_HASH,
+        label="anthropic-2026-11",
+        published_at=STARTED_AT,
+        content='{"name":"anthropic"}',
     )
     return msgspec.structs.replace(event, **changes)
 
@@ -183,8 +211,9 @@ def record_of(event: codec.Event, offset: int = 0) -> ConsumedRecord:
         ResponseFinished: topics.RESPONSES,
         RatedUsage: topics.RATED,
         Heartbeat: topics.EDGES,
+        PriceBookPublished: topics.PRICE_BOOKS,
     }[type(event)]
-    return ConsumedRecord(topic, 0, offset, 0, codec.key(event), codec.encode(event), ())
+    return ConsumedRecord(topic, 0, offset, APPENDED_MS, codec.key(event), codec.encode(event), ())
 
 
 def broken(topic: str, offset: int = 0) -> ConsumedRecord:

@@ -37,6 +37,7 @@ def test_a_batch_is_one_insert_for_each_table():
         ("tollhouse_raw.requests", 1),
         ("tollhouse_raw.responses", 1),
         ("tollhouse_raw.usage", 2),
+        ("tollhouse_raw.cost_ledger", 2),
         ("tollhouse_raw.edges", 1),
     ]
 

@@ -1,5 +1,6 @@
 """How migration files are read and cut into statements."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ LANDED = {
     "0002_requests.sql": "7cb374565d064ceac1afac1976ec2c9ee12c4895abc94ab17f45ca40bca66dbf",
     "0003_responses.sql": "230fbe49e8c2aeb2ca6802ad2341e619c047fa8304df5cc23b79f670b620b536",
     "0004_edges.sql": "42519ac12a7300b360cb02871f19b1278138e72a909626ba7312bce566b59fe9",
+    "0005_attribution.sql": "034ae7755ad72e76d583f01be2c87dd6b95ae4e9d30f8ea62274f02ffaa8bf8b",
+    "0006_cost_ledger.sql": "8815b66009e7be7f90f65e6556088c51efae6c3af4fe7f99467b5d3d96a88a8f",
 }
 
 
@@ -78,7 +81,13 @@ def test_no_file_that_landed_was_edited():
 def test_every_statement_of_the_package_may_be_run_again():
     for migration in read_migrations(MIGRATIONS):
         for statement in migration.statements:
-            assert "IF NOT EXISTS" in statement, f"{migration.name}: {statement[:60]}"
+            assert re.match(
+                r"CREATE OR REPLACE VIEW |CREATE (DATABASE|TABLE|VIEW) IF NOT EXISTS |ALTER TABLE ", statement
+            ), f"{migration.name}: {statement[:60]}"
+            changes = re.findall(
+                r"\b(?:ADD|DROP|MODIFY) (?:COLUMN|INDEX)\b(?: IF (?:NOT )?EXISTS)?", statement
+            )
+            assert all(change.endswith("EXISTS") for change in changes), f"{migration.name}: {changes}"
 
 
 def test_line_ends_do_not_change_a_files_hash(tmp_path: Path):

@@ -7,7 +7,7 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from services.sink import rows
+from services.sink import rows, tables
 from tests.unit.sink import events
 
 ATTRIBUTION = {
@@ -18,15 +18,21 @@ ATTRIBUTION = {
     "session_id": "session-9",
     "tags": ("nightly", "eval"),
     "metadata": {"repo": "tollhouse"},
+    "client_app": "claude-cli",
+    "client_version": "3.4.1",
+    "agent_id": "agent-2",
+    "parent_agent_id": "agent-1",
+    "device_id": "device-5",
+    "account_id": "account-6",
 }
 
 
-def named(table: rows.Table, row: rows.Row) -> dict[str, object]:
+def named(table: tables.Table, row: rows.Row) -> dict[str, object]:
     return dict(zip(table.names, row, strict=True))
 
 
 def test_a_rated_usage_becomes_one_whole_row():
-    assert named(rows.USAGE, rows.usage_row(events.rated_usage())) == {
+    assert named(tables.USAGE, rows.usage_row(events.rated_usage())) == {
         "request_id": uuid.UUID(events.REQUEST_ID).int,
         "started_at": events.STARTED_MS,
         "row_version": 4294967308,
@@ -62,6 +68,8 @@ def test_a_rated_usage_becomes_one_whole_row():
         "speed": "fast",
         "inference_geo": "us",
         "usage_json": events.USAGE_JSON,
+        "estimated_dimensions": ("output_tokens",),
+        "cut": ("tags",),
         "cost_status": "priced",
         "cost_usd": Decimal("0.009"),
         "cost_lines": {"input": Decimal("0.005"), "output": Decimal("0.004")},
@@ -69,14 +77,68 @@ def test_a_rated_usage_becomes_one_whole_row():
         "unpriced_dimensions": ("web_fetch",),
         "price_book": "anthropic-2026-11",
         "book_seq": 12,
+        "book_hash": events.BOOK_HASH,
         "ttfb_ms": 321,
         "duration_ms": 4444,
         "overhead_us": 98,
     }
 
 
+def test_a_rated_usage_becomes_one_charge_of_the_ledger():
+    row = rows.ledger_row(events.rated_usage(), events.APPENDED_MS)
+    assert named(tables.COST_LEDGER, row) == {
+        "request_id": uuid.UUID(events.REQUEST_ID).int,
+        "started_at": events.STARTED_MS,
+        "book_seq": 12,
+        "kind": "charge",
+        "row_version": 4294967308,
+        "booked_at": events.BOOKED_MS,
+        "virtual_key_id": "vk_1",
+        "team_id": "platform",
+        "end_user_id": "user-7",
+        "operation": "messages",
+        "model_served": "claude-opus-5",
+        "outcome": "completed",
+        "cost_status": "priced",
+        "lines": {
+            "claude-opus-5/input": Decimal("0.005"),
+            "claude-opus-5/output": Decimal("0.00375"),
+            "claude-haiku-4-5/output": Decimal("0.00025"),
+        },
+        "amount_usd": Decimal("0.009"),
+        "unpriced_dimensions": ("web_fetch",),
+        "price_book": "anthropic-2026-11",
+        "book_hash": events.BOOK_HASH,
+    }
+
+
+def test_a_charge_of_an_earlier_release_was_booked_when_it_came_into_its_topic():
+    row = named(tables.COST_LEDGER, rows.ledger_row(events.rated_usage(booked_at=None), events.APPENDED_MS))
+    assert row["booked_at"] == events.APPENDED_MS
+
+
+def test_two_lines_of_one_model_and_dimension_are_one_of_the_ledger():
+    lines = (*events.LINES, msgspec.structs.replace(events.LINES[0], units=7, amount_usd=Decimal("0.001")))
+    row = named(tables.COST_LEDGER, rows.ledger_row(events.rated_usage(cost_lines=lines), 0))
+    assert row["lines"] == {
+        "claude-opus-5/input": Decimal("0.006"),
+        "claude-opus-5/output": Decimal("0.00375"),
+        "claude-haiku-4-5/output": Decimal("0.00025"),
+    }
+
+
+def test_a_price_book_becomes_one_whole_row():
+    assert named(tables.PRICE_BOOKS, rows.book_row(events.price_book())) == {
+        "book_seq": 12,
+        "book_hash": events.BOOK_HASH,
+        "label": "anthropic-2026-11",
+        "published_at": events.STARTED_MS,
+        "content": '{"name":"anthropic"}',
+    }
+
+
 def test_a_beginning_becomes_one_whole_row():
-    assert named(rows.REQUESTS, rows.request_row(events.request_started())) == {
+    assert named(tables.REQUESTS, rows.request_row(events.request_started())) == {
         "request_id": uuid.UUID(events.REQUEST_ID).int,
         "started_at": events.STARTED_MS,
         "edge_id": events.EDGE_ID,
@@ -91,11 +153,12 @@ def test_a_beginning_becomes_one_whole_row():
         "client_user_agent": "anthropic-sdk",
         "anthropic_version": "2023-06-01",
         "anthropic_beta": "some-beta",
+        "cut": ("metadata",),
     }
 
 
 def test_an_ending_becomes_one_whole_row():
-    assert named(rows.RESPONSES, rows.response_row(events.response_finished())) == {
+    assert named(tables.RESPONSES, rows.response_row(events.response_finished())) == {
         "request_id": uuid.UUID(events.REQUEST_ID).int,
         "started_at": events.STARTED_MS,
         "row_version": 1,
@@ -118,12 +181,12 @@ def test_an_ending_becomes_one_whole_row():
 
 
 def test_the_end_of_an_orphan_ranks_below_a_real_end():
-    orphaned = named(rows.RESPONSES, rows.response_row(events.response_finished(outcome="orphaned")))
+    orphaned = named(tables.RESPONSES, rows.response_row(events.response_finished(outcome="orphaned")))
     assert orphaned["row_version"] == 0
 
 
 def test_a_heartbeat_becomes_one_whole_row():
-    assert named(rows.EDGES, rows.edge_row(events.heartbeat())) == {
+    assert named(tables.EDGES, rows.edge_row(events.heartbeat())) == {
         "edge_id": events.EDGE_ID,
         "at": events.FINISHED_MS,
         "source_id": "019aa9f0-0000-7000-8000-000000000002",
@@ -132,18 +195,19 @@ def test_a_heartbeat_becomes_one_whole_row():
         "open_exchanges": 2,
         "spool_entries": 3,
         "spool_bytes": 4096,
+        "shed": 9,
     }
 
 
 def test_a_time_is_the_same_instant_in_every_zone_and_keeps_whole_milliseconds():
     elsewhere = datetime(2026, 11, 22, 16, 0, 0, 123_999, timezone(timedelta(hours=5, minutes=30)))
-    row = named(rows.REQUESTS, rows.request_row(events.request_started(started_at=elsewhere)))
+    row = named(tables.REQUESTS, rows.request_row(events.request_started(started_at=elsewhere)))
     assert row["started_at"] == events.STARTED_MS
 
 
-def test_money_keeps_twelve_places_and_trailing_zeros_beyond_them_do_not_matter():
-    amount = Decimal("999999.999999999999000")
-    row = named(rows.USAGE, rows.usage_row(events.rated_usage(cost_usd=amount)))
+def test_money_keeps_eighteen_places_and_trailing_zeros_beyond_them_do_not_matter():
+    amount = Decimal("999999999.999999999999999999000")
+    row = named(tables.USAGE, rows.usage_row(events.rated_usage(cost_usd=amount)))
     assert row["cost_usd"] == amount
 
 
@@ -186,6 +250,7 @@ def test_what_a_column_would_bend_has_no_row(event, refusal):
         (rows.request_row, events.request_started(request_bytes=-1), "request_bytes"),
         (rows.response_row, events.response_finished(overhead_us=-1), "overhead_us"),
         (rows.edge_row, events.heartbeat(spool_bytes=-1), "spool_bytes"),
+        (rows.book_row, events.price_book(book_seq=-1), "book_seq"),
     ],
 )
 def test_no_table_takes_a_count_below_nothing(row_of, event, column):
@@ -193,13 +258,16 @@ def test_no_table_takes_a_count_below_nothing(row_of, event, column):
         row_of(event)
 
 
+TOO_LONG = r"has more than 18 decimals or is beyond 1e9 dollars$"
+
+
 @pytest.mark.parametrize(
     "amount",
-    ["0.0000000000001", "1000000", "-1000000", "1e40", "NaN", "sNaN", "Infinity", "0.1" + "0" * 40 + "1"],
+    ["1E-19", "1000000000", "-1000000000", "1e40", "NaN", "sNaN", "Infinity", "0.1" + "0" * 40 + "1"],
 )
 def test_money_that_would_be_cut_has_no_row(amount):
     lines = (msgspec.structs.replace(events.LINES[0], amount_usd=Decimal(amount)),)
-    with pytest.raises(rows.Unstorable, match=r"^cost_usd has more digits than Decimal\(18, 12\)$"):
+    with pytest.raises(rows.Unstorable, match=rf"^cost_usd {TOO_LONG}"):
         rows.usage_row(events.rated_usage(cost_usd=Decimal(amount)))
-    with pytest.raises(rows.Unstorable, match=r"^cost_lines has more digits than Decimal\(18, 12\)$"):
+    with pytest.raises(rows.Unstorable, match=rf"^cost_lines {TOO_LONG}"):
         rows.usage_row(events.rated_usage(cost_lines=lines))

@@ -1,7 +1,7 @@
 """Describes what a price book's file may say, row by row, and what is wrong with a row by itself."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date
 from decimal import Decimal
 from typing import NamedTuple
@@ -9,17 +9,25 @@ from typing import NamedTuple
 import msgspec
 
 from schemas.exchange import Operation
+from services.rating.book.price_book import Rates
 from services.rating.exact import EXACT, plain
-from services.rating.price_book import Rates
 
-# Prices are per million tokens or per thousand requests. Their decimals, the million's six and one for each
-# of two multipliers make the twelve that the cost columns have: no cost is ever rounded.
+# Prices are per million tokens or per thousand requests. Their decimals, the million's, one for each of two
+# multipliers and those of a discount make the eighteen that the cost columns have: no cost is ever rounded.
 PRICE_DECIMALS_MAX = 4
+MILLION_DECIMALS = 6
 MULTIPLIER_DECIMALS_MAX = 1
 MULTIPLIERS_MAX = 2
-COST_DECIMALS = 12
-assert PRICE_DECIMALS_MAX + 6 + MULTIPLIERS_MAX * MULTIPLIER_DECIMALS_MAX == COST_DECIMALS
-BOOK_SEQ_MAX = 2**32 - 1  # row_version keeps 32 bits for it
+FACTOR_DECIMALS_MAX = 6
+COST_DECIMALS = 18
+assert (
+    PRICE_DECIMALS_MAX + MILLION_DECIMALS + MULTIPLIERS_MAX * MULTIPLIER_DECIMALS_MAX + FACTOR_DECIMALS_MAX
+    == COST_DECIMALS
+)
+# A book's number on events is its own times EDITIONS_PER_BOOK, plus the edition of the operator's overrides:
+# raising either raises it, and both can be read off it. row_version keeps 32 bits for the whole.
+EDITIONS_PER_BOOK = 1000
+BOOK_SEQ_MAX = 2**32 // EDITIONS_PER_BOOK - 1
 
 _MILLION = Decimal(1_000_000)
 _THOUSAND = Decimal(1_000)
@@ -33,6 +41,11 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     checked: date
 
+    def faults(self) -> Iterable[str]:
+        """Say whether anybody vouches for the row."""
+        if not self.source.strip():
+            yield "source: must not be empty"
+
 
 class Span(Provenance, frozen=True, kw_only=True):
     """From the start of one UTC day to the start of another; without an end, to the next row's start."""
@@ -42,22 +55,25 @@ class Span(Provenance, frozen=True, kw_only=True):
 
     def faults(self) -> Iterable[str]:
         """Say whether the span is one."""
+        yield from super().faults()
         if self.effective_to is not None and self.effective_to <= self.effective_from:
             yield "effective_to: must lie behind effective_from"
 
 
 class TokenPrices(NamedTuple):
-    """The five prices of a row as they are written, USD for a million tokens."""
+    """The five prices of a row as they are written, USD for a million tokens; None is no price at all."""
 
     input: str
     output: str
-    cache_read: str
-    cache_write_5m: str
-    cache_write_1h: str
+    cache_read: str | None
+    cache_write_5m: str | None
+    cache_write_1h: str | None
 
     def faults(self) -> Iterable[str]:
         """Say which prices are none; a free token would be a mistake that nobody notices."""
         for dimension, text in zip(self._fields, self, strict=True):
+            if text is None:
+                continue
             fault = amount_fault(text, PRICE_DECIMALS_MAX)
             if not fault and not Decimal(text):
                 fault = "must be above 0"
@@ -66,7 +82,11 @@ class TokenPrices(NamedTuple):
 
     def rates(self) -> Rates:
         """Give the prices of one token."""
-        return Rates(*(plain(EXACT.divide(Decimal(text), _MILLION)) for text in self))
+        return Rates(
+            _per_token(self.input),
+            _per_token(self.output),
+            *(None if text is None else _per_token(text) for text in self[2:]),
+        )
 
 
 class TierRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,9 +95,9 @@ class TierRow(msgspec.Struct, frozen=True, kw_only=True):
     prompt_tokens: int
     input: str
     output: str
-    cache_read: str
-    cache_write_5m: str
-    cache_write_1h: str
+    cache_read: str | None
+    cache_write_5m: str | None
+    cache_write_1h: str | None
 
     def faults(self) -> Iterable[str]:
         """Say what is wrong with the tier."""
@@ -91,14 +111,18 @@ class TierRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PriceRow(Span, frozen=True, kw_only=True):
-    """What one model costs over a span, and in the tiers above a prompt length."""
+    """What one model costs over a span, and in the tiers above a prompt length.
+
+    A cache price is null where the model has no cache; it is never left out. `above` is [] where longer
+    prompts are known to cost no more, and may be left out where there never was a tier.
+    """
 
     input: str
     output: str
-    cache_read: str
-    cache_write_5m: str
-    cache_write_1h: str
-    above: tuple[object, ...] = ()
+    cache_read: str | None
+    cache_write_5m: str | None
+    cache_write_1h: str | None
+    above: tuple[object, ...] | None = None
 
     def faults(self) -> Iterable[str]:
         """Say what is wrong with the row."""
@@ -152,13 +176,9 @@ class Modifiers(Provenance, frozen=True, kw_only=True):
 
     def faults(self) -> Iterable[str]:
         """Say which multipliers are none."""
-        for member, values in (("service_tier", self.service_tier), ("inference_geo", self.inference_geo)):
-            for name, text in values.items():
-                fault = amount_fault(text, MULTIPLIER_DECIMALS_MAX)
-                if not fault and not Decimal(text):
-                    fault = "must be above 0"
-                if fault:
-                    yield f"{member}.{name}: {fault}"
+        yield from super().faults()
+        yield from multiplier_faults("service_tier", self.service_tier)
+        yield from multiplier_faults("inference_geo", self.inference_geo)
 
 
 class Free(Provenance, frozen=True, kw_only=True):
@@ -169,12 +189,11 @@ class Free(Provenance, frozen=True, kw_only=True):
 
     def faults(self) -> Iterable[str]:
         """Say which entries cannot be meant."""
+        yield from super().faults()
         for operation in self.operations:
             if operation in ("messages", "batch_item", "other"):
                 yield f"operations: {operation} is not free as a whole"
-        for endpoint in self.endpoints:
-            if not endpoint.startswith("/") or endpoint.endswith("/"):
-                yield f"endpoints: {endpoint} must begin with a slash and not end with one"
+        yield from endpoint_faults(self.endpoints)
 
 
 class BookFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -199,6 +218,23 @@ class BookFile(msgspec.Struct, frozen=True, kw_only=True):
             yield "models: must not be empty"
 
 
+def multiplier_faults(member: str, values: Mapping[str, str]) -> Iterable[str]:
+    """Say which multipliers are none."""
+    for name, text in values.items():
+        fault = amount_fault(text, MULTIPLIER_DECIMALS_MAX)
+        if not fault and not Decimal(text):
+            fault = "must be above 0"
+        if fault:
+            yield f"{member}.{name}: {fault}"
+
+
+def endpoint_faults(endpoints: Iterable[str]) -> Iterable[str]:
+    """Say which entries are no endpoints."""
+    for endpoint in endpoints:
+        if not endpoint.startswith("/") or endpoint.endswith("/"):
+            yield f"endpoints: {endpoint} must begin with a slash and not end with one"
+
+
 def amount_fault(text: str, decimals_max: int) -> str:
     """Say why a text is no amount; an empty answer is a good one."""
     matched = _AMOUNT.fullmatch(text)
@@ -207,3 +243,7 @@ def amount_fault(text: str, decimals_max: int) -> str:
     if len(matched[1] or "") > decimals_max:
         return f"{text} has more than {decimals_max} decimals; costs keep {COST_DECIMALS} and never round"
     return ""
+
+
+def _per_token(text: str) -> Decimal:
+    return plain(EXACT.divide(Decimal(text), _MILLION))
