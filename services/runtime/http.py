@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import functools
 import socket
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, cast
 
 import uvicorn
@@ -15,6 +15,8 @@ from services.runtime.http_protocol import BoundedProtocol, ConnectionLimits
 BACKLOG = 2048
 # Longer than load balancers keep an idle connection (60 s): they must never send on one that is closing.
 KEEP_ALIVE_S = 75
+# A server that is going waits so long for the request of a connection that has brought none yet.
+FIRST_REQUEST_S_MAX = 1.0
 LIMITS = ConnectionLimits()
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -25,6 +27,45 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take in who has connected and was not accepted yet: closing the listener would reset them."""
+        listeners = [listener.dup() for listener in sockets or ()]
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(0)  # the event loop lets go of its own descriptors
+        loop = asyncio.get_running_loop()
+        for connection in [each for listener in listeners for each in last_accepted(listener)]:
+            await loop.connect_accepted_socket(self._connection, connection)
+        await super().shutdown(sockets)
+
+    def _connection(self) -> asyncio.Protocol:
+        protocol = cast("Callable[..., asyncio.Protocol]", self.config.http_protocol_class)
+        return protocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
+
+class _Connection(BoundedProtocol):
+    """A connection that is not closed upon the first request that it came for."""
+
+    _is_last = False
+
+    def shutdown(self) -> None:
+        """End where nothing is open; who has connected just now may still ask, and that is all."""
+        if self._served is None and not self.transport.is_closing():
+            self._is_last = True
+            self.loop.call_later(FIRST_REQUEST_S_MAX, self._end_unused)
+        else:
+            super().shutdown()
+
+    def on_headers_complete(self) -> None:
+        """Serve the request, and nothing behind it on a server that is going."""
+        super().on_headers_complete()
+        if self._is_last:
+            self.cycle.keep_alive = False
+
+    def _end_unused(self) -> None:
+        if self._served is None:
+            self.transport.close()
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -65,7 +106,7 @@ async def serve(
     config = uvicorn.Config(
         app,
         loop="none",
-        http=cast("type[asyncio.Protocol]", functools.partial(BoundedProtocol, limits=limits)),
+        http=cast("type[asyncio.Protocol]", functools.partial(_Connection, limits=limits)),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -82,6 +123,16 @@ async def serve(
         stopper = tasks.create_task(_stop_when(server, stopping))
         await server.serve(sockets=[listener])
         stopper.cancel()
+
+
+def last_accepted(listener: socket.socket) -> list[socket.socket]:
+    """Accept everybody who waits, and close within microseconds of the last."""
+    accepted: list[socket.socket] = []
+    with contextlib.suppress(OSError):  # BlockingIOError: nobody waits any more
+        while True:
+            accepted.append(listener.accept()[0])
+    listener.close()
+    return accepted
 
 
 async def _stop_when(server: uvicorn.Server, stopping: asyncio.Event) -> None:
