@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 DATA ?= .tollhouse
+CLIENTS := build/clients
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test check kafka kafka-stop test-kafka schemas lock clean
+.PHONY: help setup demo run test check kafka kafka-stop test-kafka test-clients schemas lock clean bench-rating bench-batches bench-spool bench-local chaos
 
 help: ## List every target
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Make .venv with every locked dependency (called by the other targets)
 
@@ -29,12 +30,13 @@ run: setup ## Run the local stack on 127.0.0.1:4000 against the real Anthropic A
 test: setup ## Run every test that needs nothing but this machine
 	$(BIN)/python -m pytest -q
 
-check: setup ## ruff, pyright (strict), import-linter
+check: setup ## ruff, pyright (strict), import-linter, generated files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(BIN)/python -m schemas.generate --check
+	$(BIN)/python -m services.cli.config_schema --check
 
 kafka: setup ## Fetch Apache Kafka and run one node on 127.0.0.1:9092 (build/kafka)
 	$(BIN)/python deploy/kafka/node.py start
@@ -44,14 +46,44 @@ kafka-stop: setup ## Stop that node
 
 test-kafka: setup ## Run the Kafka tests against Apache Kafka, one broker and three (Java 17, Maven)
 	$(BIN)/python deploy/kafka/check.py
+	TOLLHOUSE_CHAOS_KAFKA=apache $(BIN)/python -m pytest -q tests/chaos
 
-schemas: setup ## Write JSON Schemas and AsyncAPI anew from the event types
+bench-rating: setup ## What rating one event costs, decode to encode
+	$(BIN)/python -m tests.bench.rating
+
+bench-batches: setup ## Book a batch of 100,000 items: time and memory
+	$(BIN)/python -m tests.bench.batches
+
+bench-spool: setup ## What the spool costs an exchange, beside sqlite
+	$(BIN)/python -m tests.bench.spool
+
+bench-local: setup ## Measure the local Kafka beside Apache Kafka, and the local ClickHouse (2 min, 6 GB of disk)
+	$(BIN)/python -m tests.bench.local_stack
+
+test-clients: setup $(CLIENTS)/.ready ## Run the SDKs and Claude Code through the gateway (Node 18, npm; 400 MB)
+	TOLLHOUSE_CLIENTS=1 $(BIN)/python -m pytest -q tests/clients
+
+$(CLIENTS)/.ready: tests/clients/package-lock.json tests/clients/python-1.lock
+	@command -v npm > /dev/null || { echo 'make test-clients needs Node 18 or newer and npm' >&2; exit 2; }
+	npm --prefix tests/clients ci --silent
+	$(PYTHON) -m venv --clear $(CLIENTS)/python-1
+	$(CLIENTS)/python-1/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement tests/clients/python-1.lock
+	@touch $@
+
+chaos: setup ## Kill, freeze and cut everything under load, and count what is missing (SEED=, FAULTS=200, KAFKA=apache)
+	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(FAULTS),--faults $(FAULTS)) $(if $(KAFKA),--kafka $(KAFKA))
+
+schemas: setup ## Write JSON Schemas and AsyncAPI anew from the event types, and the schema of tollhouse.yaml
 	$(BIN)/python -m schemas.generate
+	$(BIN)/python -m services.cli.config_schema
 
 lock: ## Resolve the dependencies anew into requirements.lock (hashes, no index address)
 	$(PYTHON) -m venv build/lock && build/lock/bin/pip install --quiet uv
 	build/lock/bin/uv pip compile pyproject.toml --extra local --group dev --python-version 3.11 --universal \
 	    --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade --output-file requirements.lock
+	build/lock/bin/uv pip compile tests/clients/python-1.in --python-version 3.11 --universal \
+	    --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade --output-file tests/clients/python-1.lock
+	npm --prefix tests/clients install --package-lock-only --save-exact --silent @anthropic-ai/claude-code@latest @anthropic-ai/sdk@latest
 
 clean: ## Remove the virtual environment, build output and local data
-	rm -rf $(VENV) build $(DATA) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build tests/clients/node_modules $(DATA) .pytest_cache .ruff_cache .hypothesis

@@ -1,44 +1,51 @@
 """Takes a request in: who calls, what for, with which body; then hands it to `forward`, or refuses it."""
 
-import asyncio
+import contextlib
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, cast
-from urllib.parse import urlsplit
+from typing import Any, cast
 
 import structlog
-from litestar import Litestar, Request, Response, asgi
+from litestar import Litestar, Request, Response, Router, asgi
 from litestar.exceptions import HTTPException
 from litestar.types import Receive as LitestarReceive
 from litestar.types import Scope as LitestarScope
 from litestar.types import Send as LitestarSend
 
+from schemas.attribution import Attribution
+from schemas.batches import OWN_KEY
 from schemas.ids import EdgeId, RequestId, new_request_id
-from services.edge.attribution import attribute
-from services.edge.body import BodyView, read_body
-from services.edge.client import BodyTooLarge, BodyTooSlow, ClientGone, PassingBody, Receive, Send, whole_body
+from services.edge.admin.routes import open_api
+from services.edge.admission import Admission, Admitted
+from services.edge.attribution import attribute, without_end_user
+from services.edge.batches.facts import Remembered
+from services.edge.batches.intake import BatchBody, Intake
+from services.edge.batches.watch import BatchAnswer, ResultsDownload
+from services.edge.body_memory import BodyMemory
+from services.edge.client import ClientGone, Receive, Send
 from services.edge.config import EdgeConfig
 from services.edge.events import Exchange
 from services.edge.forward import Forwarder, answer_with
 from services.edge.headers import RawHeaders, first, gateway_credential, headers_up, own_credential
-from services.edge.identity import Caller, identify, read_credentials
+from services.edge.identity import secrets_of
 from services.edge.passage import Passage
 from services.edge.recorder import CannotRecord, Recorder
 from services.edge.refusals import (
-    BODY_TOO_LARGE,
-    BODY_TOO_SLOW,
-    CREDENTIAL_FAULTS,
     FAILED,
+    HOST_INVALID,
+    NO_CREDENTIAL,
     SPOOL_FULL,
-    TARGET_FAULTS,
     UNKNOWN_ROUTE,
     Refusal,
     body_of,
     headers_of,
 )
-from services.edge.targets import Target, target_of
-from services.edge.transport import WholeBody
+from services.edge.registry.booking import booked
+from services.edge.registry.denials import Asked, denial
+from services.edge.registry.table import Registry
+from services.edge.results_url import Links, asking_for_identity, carries_results_url, gateway_address
+from services.edge.targets import RESULTS, batch_id_of, is_hello
 from services.runtime import metrics
 from services.runtime.health import Readiness, health_router
 
@@ -46,96 +53,112 @@ log = structlog.get_logger(__name__)
 
 # Of refused requests at most one a second is logged: a flood of them must not fill the disk.
 REFUSAL_LOG_S_MIN = 1.0
-# Finding `litellm_metadata` takes 30 ms a MiB: longer bodies are read beside the event loop.
-READ_ON_LOOP_BYTES_MAX = 128 * 1024
 # Of a model's name, in characters; it is the client's word until upstream confirms it.
 MODEL_CHARS_MAX = 128
-
-
-class Admitted(NamedTuple):
-    """A request that may begin an exchange; `refusal` is set where it ends at once, on the record."""
-
-    caller: Caller
-    target: Target
-    view: BodyView
-    body: WholeBody | PassingBody
-    body_bytes: int | None
-    refusal: Refusal | None = None
 
 
 class Gateway:
     """The raw ASGI application behind both mounts."""
 
-    def __init__(self, config: EdgeConfig, edge_id: EdgeId, recorder: Recorder, forwarder: Forwarder) -> None:
-        self._config = config
+    def __init__(
+        self,
+        config: EdgeConfig,
+        edge_id: EdgeId,
+        recorder: Recorder,
+        forwarder: Forwarder,
+        registry: Registry | None = None,
+    ) -> None:
+        self.config = config
         self._edge_id = edge_id
+        self._registry = registry or Registry(is_read=True)
         self._recorder = recorder
         self._forwarder = forwarder
-        self._base_path = urlsplit(config.upstream.base_url).path.rstrip("/").encode()
+        self.intake = Intake(config)
+        self._admission = Admission(config, self._registry, self.intake)
+        self._remembered = Remembered()
+        self.body_memory = BodyMemory(config.bodies_in_memory_bytes_max)
         self._refusal_logged_at = 0.0
         self.exchange_seq = 0
-        self.open_exchanges = 0
+        self._open_seqs: set[int] = set()
+
+    def reconfigure(self, config: EdgeConfig) -> None:
+        """Serve what comes from now on by other settings; what is under way keeps those that it has."""
+        self.config = config
+        self._admission = Admission(config, self._registry, self.intake)
+        self.intake.room.bytes_max = config.batches.bytes_max
+        self.body_memory.bytes_max = config.bodies_in_memory_bytes_max
+        self._recorder.when_full = config.spool.when_full
+        self._forwarder.reconfigure(config)
+
+    @property
+    def open_exchanges(self) -> int:
+        """How many exchanges are under way."""
+        return len(self._open_seqs)
+
+    @property
+    def oldest_open_seq(self) -> int:
+        """The lowest number that is under way, 0 where none is: what is below it has been recorded."""
+        return min(self._open_seqs, default=0)
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """Serve one request."""
         received_ns = time.perf_counter_ns()
         started_ms = time.time_ns() // 1_000_000
         request_id = new_request_id(started_ms)
-        try:
-            admitted = await self._admit(scope, receive)
-        except ClientGone:
-            return  # the request was never complete: there is no exchange
-        if isinstance(admitted, Refusal):
-            await self._refuse(admitted, request_id, send)
-            return
-        exchange = self._exchange(request_id, started_ms, scope, admitted)
-        try:
-            self._recorder.open(exchange)
-        except CannotRecord:
-            await self._refuse(SPOOL_FULL, request_id, send)
-            return
-        self.exchange_seq += 1
-        passage = Passage(exchange, self._recorder, received_ns)
-        await self._carry(passage, scope["headers"], admitted, (receive, send))
+        with self.body_memory.lease() as lease, contextlib.ExitStack() as held:
+            try:
+                admitted = await self._admission.admit(scope, receive, lease)
+            except ClientGone:
+                return  # the request was never complete: there is no exchange
+            if admitted is NO_CREDENTIAL and is_hello(scope["method"], scope["raw_path"]):
+                await _greet(send)
+                return
+            if isinstance(admitted, Refusal):
+                await self._refuse(admitted, request_id, send)
+                return
+            if isinstance(admitted.body, BatchBody):
+                held.enter_context(admitted.body)
+            attribution = self._attribution(scope["headers"], admitted)
+            if admitted.refusal is None:
+                admitted = admitted._replace(refusal=self._denial(scope, admitted, attribution))
+            if admitted.config.disable_end_user_cost_tracking:
+                attribution = without_end_user(attribution)
+            exchange = self._exchange((request_id, started_ms), scope, admitted, attribution)
+            try:
+                self._recorder.open(exchange)
+            except CannotRecord:
+                await self._refuse(SPOOL_FULL, request_id, send)
+                return
+            self.exchange_seq += 1
+            passage = Passage(exchange, self._recorder, received_ns)
+            await self._carry(passage, scope, admitted, (receive, send))
 
-    async def _admit(self, scope: Mapping[str, Any], receive: Receive) -> Admitted | Refusal:
-        headers: RawHeaders = scope["headers"]
-        upstream = self._config.upstream
-        caller = identify(
-            read_credentials(headers),
-            master_key=self._config.master_key,
-            hash_secret=self._config.own_key_hash_secret,
-            gateway_has_credential=upstream.has_credential,
-        )
-        if isinstance(caller, str):
-            return CREDENTIAL_FAULTS[caller]
-        target = target_of(scope["method"], scope["raw_path"], scope["query_string"], self._base_path)
-        if isinstance(target, str):
-            return TARGET_FAULTS[target]
-        if not _is_read_first(target, headers, self._config.body_bytes_max):
-            return Admitted(caller, target, BodyView(), PassingBody(receive), None)
-        try:
-            came = await whole_body(receive, self._config.body_bytes_max)
-        except BodyTooSlow:
-            return BODY_TOO_SLOW
-        except BodyTooLarge:
-            return Admitted(caller, target, BodyView(), WholeBody(b""), None, BODY_TOO_LARGE)
-        if len(came) > READ_ON_LOOP_BYTES_MAX:
-            view, body = await asyncio.to_thread(read_body, came)
-        else:
-            view, body = read_body(came) if came else (BodyView(), came)
-        return Admitted(caller, target, view, WholeBody(body), len(body))
+    def _attribution(self, headers: RawHeaders, admitted: Admitted) -> Attribution:
+        caller = admitted.caller
+        return booked(attribute(caller.virtual_key_id, headers, admitted.view), caller.grant)
+
+    def _denial(
+        self, scope: Mapping[str, Any], admitted: Admitted, attribution: Attribution
+    ) -> Refusal | None:
+        end_user = self._registry.table.end_user(attribution.end_user_id)
+        asked = Asked(scope["method"], scope["raw_path"], admitted.target, admitted.models)
+        return denial(admitted.caller.grant, end_user, asked)
 
     def _exchange(
-        self, request_id: RequestId, started_ms: int, scope: Mapping[str, Any], admitted: Admitted
+        self,
+        minted: tuple[RequestId, int],
+        scope: Mapping[str, Any],
+        admitted: Admitted,
+        attribution: Attribution,
     ) -> Exchange:
         headers: RawHeaders = scope["headers"]
+        request_id, started_ms = minted
         return Exchange(
             request_id=request_id,
             started_at=datetime.fromtimestamp(started_ms / 1000, UTC),
             edge_id=self._edge_id,
             exchange_seq=self.exchange_seq + 1,
-            attribution=attribute(admitted.caller.virtual_key_id, headers, admitted.view),
+            attribution=attribution,
             method=scope["method"],
             operation=admitted.target.operation,
             endpoint=admitted.target.endpoint,
@@ -146,30 +169,51 @@ class Gateway:
             anthropic_version=first(headers, b"anthropic-version"),
             anthropic_beta=first(headers, b"anthropic-beta"),
             traceparent=first(headers, b"traceparent"),
+            cache_ttls=admitted.view.cache_ttls,
+            on_disconnect=admitted.caller.grant.key.on_disconnect if admitted.caller.grant else "",
         )
 
     async def _carry(
-        self, passage: Passage, headers: RawHeaders, admitted: Admitted, channel: tuple[Receive, Send]
+        self, passage: Passage, scope: Mapping[str, Any], admitted: Admitted, channel: tuple[Receive, Send]
     ) -> None:
-        self.open_exchanges += 1
+        up = _headers_up(scope["headers"], admitted)
+        batch = self._batch(scope, admitted, up)
+        refusal = admitted.refusal
+        if isinstance(batch, Refusal):
+            refusal, batch = batch, None
+        self._open_seqs.add(passage.exchange.exchange_seq)
         metrics.edge_open_exchanges.inc()
         try:
-            if admitted.refusal is not None:
-                passage.refused(admitted.refusal)
+            if refusal is not None:
+                passage.refused(refusal)
                 passage.close("refused")
-                await self._refuse(admitted.refusal, passage.exchange.request_id, channel[1])
+                await self._refuse(refusal, passage.exchange.request_id, channel[1])
                 return
-            up = headers_up(headers, self._credential(admitted.caller, headers), admitted.body_bytes)
-            await self._forwarder.forward(passage, admitted.target.raw, up, admitted.body, channel)
+            if isinstance(batch, BatchAnswer):
+                up = asking_for_identity(up)
+            await self._forwarder.forward(passage, admitted.target.raw, up, admitted.body, channel, batch)
         finally:
             passage.close("orphaned")  # does nothing unless the server cancelled us before an ending
-            self.open_exchanges -= 1
+            self._open_seqs.discard(passage.exchange.exchange_seq)
             metrics.edge_open_exchanges.dec()
 
-    def _credential(self, caller: Caller, headers: RawHeaders) -> RawHeaders:
-        if caller.forwards_own_credential:
-            return own_credential(headers, self._config.master_key)
-        return gateway_credential(self._config.upstream.api_key, self._config.upstream.auth_token)
+    def _batch(
+        self, scope: Mapping[str, Any], admitted: Admitted, up: RawHeaders
+    ) -> BatchAnswer | ResultsDownload | Refusal | None:
+        """Say what becomes of an answer about batches."""
+        target, config = admitted.target, admitted.config
+        is_own_key = admitted.caller.forwards_own_credential
+        if target.endpoint == RESULTS and is_own_key:
+            return ResultsDownload(batch_id_of(target), self._admission.base_path, up, self._remembered)
+        if not carries_results_url(target.operation, target.endpoint):
+            return None
+        gateway = config.public_url.rstrip("/") or gateway_address(scope)
+        if gateway is None:
+            return HOST_INVALID
+        links = Links(config.upstream.base_url, gateway)
+        credential = OWN_KEY if is_own_key else config.upstream.name
+        body = admitted.body if isinstance(admitted.body, BatchBody) else None
+        return BatchAnswer(links, self._remembered, credential, body)
 
     async def _refuse(self, refusal: Refusal, request_id: RequestId, send: Send) -> None:
         now = time.monotonic()
@@ -179,8 +223,8 @@ class Gateway:
         await answer_with(refusal, request_id, send)
 
 
-def create_app(gateway: Gateway, readiness: Readiness) -> Litestar:
-    """Mount the gateway where clients look for it, beside health and metrics."""
+def create_app(gateway: Gateway, readiness: Readiness, admin: Router | None = None) -> Litestar:
+    """Mount the gateway where clients look for it, beside health, metrics and the admin API."""
 
     @asgi("/anthropic", is_mount=True, copy_scope=False)
     async def prefixed(scope: LitestarScope, receive: LitestarReceive, send: LitestarSend) -> None:
@@ -191,11 +235,32 @@ def create_app(gateway: Gateway, readiness: Readiness) -> Litestar:
         await gateway(cast("Mapping[str, Any]", scope), cast("Receive", receive), cast("Send", send))
 
     return Litestar(
-        [prefixed, bare, health_router(readiness)],
+        [prefixed, bare, health_router(readiness), *([admin] if admin else [])],
         exception_handlers={HTTPException: _not_served, Exception: _failed},
-        openapi_config=None,
+        openapi_config=open_api() if admin else None,
         logging_config=None,
     )
+
+
+def _headers_up(headers: RawHeaders, admitted: Admitted) -> RawHeaders:
+    master_key, upstream = admitted.config.master_key, admitted.config.upstream
+    if admitted.caller.forwards_own_credential:
+        credential = own_credential(headers, master_key, admitted.virtual_key)
+    else:
+        credential = gateway_credential(upstream.api_key, upstream.auth_token)
+    if admitted.is_decoded:
+        headers = [(name, value) for name, value in headers if name != b"content-encoding"]
+    secrets = secrets_of(admitted.credentials, admitted.caller, master_key)
+    up = headers_up(headers, credential, admitted.body_bytes, secrets)
+    if isinstance(admitted.body, BatchBody) and not first(headers, b"content-length"):
+        up.append((b"content-length", b"%d" % admitted.body_bytes))
+    return up
+
+
+async def _greet(send: Send) -> None:
+    """Answer Claude Code's probe as Anthropic does; it goes nowhere, and leaves nothing."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def _not_served(_: Request[Any, Any, Any], exc: HTTPException) -> Response[bytes]:
@@ -215,19 +280,6 @@ def _response(refusal: Refusal) -> Response[bytes]:
     body = body_of(refusal, request_id)
     headers = {name.decode(): value.decode() for name, value in headers_of(refusal, request_id, len(body))}
     return Response(body, status_code=refusal.status, headers=headers, media_type="application/json")
-
-
-def _is_read_first(target: Target, headers: RawHeaders, bytes_max: int) -> bool:
-    """Say whether the body is read before it goes up: messages always, other JSON where it is short.
-
-    What is not read first passes as it comes: files, and batches that go beyond memory's share.
-    """
-    if target.operation in ("messages", "count_tokens"):
-        return True
-    length = first(headers, b"content-length")
-    has_body = length not in ("", "0") or bool(first(headers, b"transfer-encoding"))
-    is_short = length.isdigit() and int(length) <= bytes_max
-    return not has_body or (is_short and first(headers, b"content-type").startswith("application/json"))
 
 
 def _length(headers: RawHeaders) -> int:

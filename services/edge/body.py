@@ -4,37 +4,101 @@ Without that member the body stays the very bytes that came; with it, every byte
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from types import MappingProxyType
-from typing import NamedTuple, cast
+from typing import Literal, NamedTuple, cast
 
 import msgspec
 
 from schemas.codec import UNREADABLE
+from schemas.usage_rules import CacheTtls
 
-METADATA_KEY = "litellm_metadata"
+METADATA_KEY = b"litellm_metadata"
+MODEL_KEY = b"model"
+# Anthropic's requests have some 40; each one that is walked costs a microsecond.
+MEMBERS_MAX = 1000
+# Of `metadata` and `litellm_metadata` each: what is kept of them is below 20 KB of text.
+METADATA_BYTES_MAX = 64 * 1024
+# A model's name, escapes included; a longer one is none.
+MODEL_BYTES_MAX = 4096
+# Anthropic takes 4 marks; beyond these no more are looked at.
+CACHE_MARKS_MAX = 64
 
-
-class _View(msgspec.Struct):
-    model: object = None
-    stream: object = None
-    metadata: object = None
-    litellm_metadata: object = msgspec.UNSET
+Fault = Literal["", "model_twice", "too_many_members"]
 
 
 class BodyView(NamedTuple):
-    """What one request body says to the meter; empty where it is not a JSON object."""
+    """What one request body says to the meter; empty where it is not a JSON object.
+
+    With a fault it may not go up: upstream and the meter could read it differently.
+    """
 
     model: str = ""
     is_stream: bool = False
     user_id: str = ""
     litellm_metadata: Mapping[str, object] = MappingProxyType({})
+    is_metadata_too_long: bool = False
+    cache_ttls: CacheTtls = "none"
+    fault: Fault = ""
 
 
-_VIEW = msgspec.json.Decoder(_View)
+_ABSENT = msgspec.Raw(b"")
 
-# A string, or a character that opens, closes or separates; white space and literals lie between matches.
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"|[{}\[\],:]', re.DOTALL)
+
+class _Members(msgspec.Struct):
+    """The members that can be long, and those that are read; the walk steps over all of them at once."""
+
+    model: msgspec.Raw = _ABSENT
+    stream: msgspec.Raw = _ABSENT
+    metadata: msgspec.Raw = _ABSENT
+    litellm_metadata: msgspec.Raw = _ABSENT
+    messages: msgspec.Raw = _ABSENT
+    system: msgspec.Raw = _ABSENT
+    tools: msgspec.Raw = _ABSENT
+    requests: msgspec.Raw = _ABSENT
+    mcp_servers: msgspec.Raw = _ABSENT
+    context_management: msgspec.Raw = _ABSENT
+    output_config: msgspec.Raw = _ABSENT
+    output_format: msgspec.Raw = _ABSENT
+
+
+class _Metadata(msgspec.Struct):
+    user_id: object = None
+
+
+class _CacheControl(msgspec.Struct):
+    ttl: str | None = None
+
+
+class Member(NamedTuple):
+    """A member of an object: from its key's opening quote to behind its value, white space not included."""
+
+    name: bytes
+    start: int
+    end: int
+
+
+Cut = tuple[int, int]
+"""What does not go up: from where to where."""
+
+_FIELDS = {name.encode(): name for name in _Members.__struct_fields__}
+_MEMBERS = msgspec.json.Decoder(_Members)
+_METADATA = msgspec.json.Decoder(_Metadata)
+_CACHE_CONTROL = msgspec.json.Decoder(_CacheControl)
+
+# How the name stands in JSON, and how an escape of any of its letters begins: "m" is \u006d.
+_MODEL_PLAIN = b'"model"'
+_MODEL_ESCAPED = b"\\u006"
+_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+# A key, with the comma before it unless it is the first, up to its value.
+_KEY = re.compile(rb"[ \t\r\n]*+,?[ \t\r\n]*+(" + _STRING + rb")[ \t\r\n]*+:[ \t\r\n]*+", re.DOTALL)
+_SCALAR = re.compile(rb"[-+.0-9A-Za-z]++")
+_TOKEN = re.compile(_STRING + rb"|[{}\[\]]", re.DOTALL)
+_BEHIND = frozenset(b" \t\r\n,}")
+# In a string the quotes of a key would be escaped, so this finds keys only.
+_CACHE_MARK = b'"cache_control"'
+_MARKED = re.compile(rb"[ \t\r\n]*+:[ \t\r\n]*+(\{[^{}]*+\})")
 
 
 def read_body(body: bytes) -> tuple[BodyView, bytes]:
@@ -42,30 +106,91 @@ def read_body(body: bytes) -> tuple[BodyView, bytes]:
 
     What is not a JSON object passes as it came: upstream answers for it in its own words.
     """
+    view, cuts = read_parts(body)
+    return view, _without(cuts, body) if cuts else body
+
+
+def read_parts(body: bytes) -> tuple[BodyView, list[Cut]]:
+    """Give what the body says, and what of it stays here."""
     try:
-        view = _VIEW.decode(body)
+        read = _MEMBERS.decode(body)
+        is_walked = _needs_walk(body, read)
+        members = list(islice(walked(body, read, _FIELDS), MEMBERS_MAX + 1)) if is_walked else []
+        view = _view(read, members, body)
     except UNREADABLE:
-        return BodyView(), body
-    user_id = _object(view.metadata).get("user_id")
-    seen = BodyView(
-        model=view.model if isinstance(view.model, str) else "",
-        is_stream=view.stream is True,
-        user_id=user_id if isinstance(user_id, str) else "",
-        litellm_metadata=_object(view.litellm_metadata),
+        return BodyView(), []
+    return view, [] if view.fault else cuts_of(METADATA_KEY, members)
+
+
+def _needs_walk(body: bytes, read: _Members) -> bool:
+    """Say whether there is a member to cut, or might be a second `model`; most bodies have neither."""
+    return len(read.litellm_metadata) > 0 or body.count(_MODEL_PLAIN) > 1 or _MODEL_ESCAPED in body
+
+
+def _view(read: _Members, members: list[Member], body: bytes) -> BodyView:
+    fault: Fault = ""
+    if len(members) > MEMBERS_MAX:
+        fault = "too_many_members"
+    elif sum(member.name == MODEL_KEY for member in members) > 1:
+        fault = "model_twice"
+    is_too_long = len(read.litellm_metadata) > METADATA_BYTES_MAX
+    return BodyView(
+        model=_text(read.model, MODEL_BYTES_MAX),
+        is_stream=bytes(read.stream) == b"true",
+        user_id=_user_id(read.metadata),
+        litellm_metadata={} if is_too_long else _object(read.litellm_metadata),
+        is_metadata_too_long=is_too_long,
+        cache_ttls=_cache_ttls(body),
+        fault=fault,
     )
-    return seen, body if view.litellm_metadata is msgspec.UNSET else without_member(body, METADATA_KEY)
 
 
-def without_member(body: bytes, name: str) -> bytes:
-    """Cut every top-level member called `name`, with one comma each, out of a valid JSON object."""
-    members = list(_members(body))
-    goes = [msgspec.json.decode(body[member.start : member.key_end]) == name for member in members]
+def walked(body: bytes, read: msgspec.Struct, fields: Mapping[bytes, str]) -> Iterator[Member]:
+    """Walk the top level of a valid JSON object; values that were read are stepped over by their length.
+
+    `fields` are the names of the members that are msgspec.Raw in `read`.
+    """
+    key = _KEY.match(body, body.index(b"{") + 1)
+    while key is not None:
+        name = name_of(key[1])
+        field = fields.get(name)
+        end = _value_end(body, key.end(), bytes(getattr(read, field)) if field else b"")
+        yield Member(name, key.start(1), end)
+        key = _KEY.match(body, end)
+
+
+def _value_end(body: bytes, at: int, value: bytes) -> int:
+    """Find the end of the value that begins at `at`; `value` is its text, unless the name stands twice.
+
+    No JSON value is the beginning of another but a number, and what is behind a value tells them apart.
+    """
+    if value and body.startswith(value, at) and body[at + len(value)] in _BEHIND:
+        return at + len(value)
+    scalar = _SCALAR.match(body, at)
+    if scalar is not None:
+        return scalar.end()
+    depth = 0
+    for token in _TOKEN.finditer(body, at):
+        first = body[token.start()]
+        depth += (first in b"{[") - (first in b"}]")
+        if depth == 0:
+            return token.end()
+    raise AssertionError("msgspec has taken every value for a whole one")
+
+
+def cuts_of(name: bytes, members: Sequence[Member]) -> list[Cut]:
+    """Say what to cut so that every member called `name` goes out of the object, with one comma each."""
+    goes = [member.name == name for member in members]
     last_kept = max((index for index, gone in enumerate(goes) if not gone), default=-1)
     # Before the last member that stays, a cut takes the comma behind it; after it, the comma before it.
     cuts = [(members[i].start, members[i + 1].start) for i in range(last_kept) if goes[i]]
     if last_kept + 1 < len(members):
         begin = members[last_kept].end if last_kept >= 0 else members[0].start
         cuts.append((begin, members[-1].end))
+    return cuts
+
+
+def _without(cuts: Sequence[Cut], body: bytes) -> bytes:
     pieces: list[bytes] = []
     kept_to = 0
     for begin, end in cuts:
@@ -74,36 +199,51 @@ def without_member(body: bytes, name: str) -> bytes:
     return b"".join((*pieces, body[kept_to:]))
 
 
-class _Member(NamedTuple):
-    start: int  # of the key's opening quote
-    key_end: int
-    end: int  # behind the value, white space not included
+def name_of(key: bytes) -> bytes:
+    """Decode a key as far as it is escaped; one that cannot be decoded is none that is looked for."""
+    if b"\\" not in key:
+        return key[1:-1]
+    try:
+        return msgspec.json.decode(key, type=str).encode()
+    except (*UNREADABLE, UnicodeEncodeError):
+        return b""
 
 
-def _members(body: bytes) -> Iterator[_Member]:
-    """Walk the top level of a valid JSON object; nested values are passed over by their brackets."""
-    depth = 0
-    start = key_end = -1
-    for token in _TOKEN.finditer(body):
-        first = body[token.start()]
-        if first in b"{[":
-            depth += 1
-        elif first in b"}]":
-            depth -= 1
-            if depth == 0 and start >= 0:
-                yield _Member(start, key_end, _trimmed(body, token.start()))
-        elif depth == 1 and first == 0x2C:  # a comma ends a member
-            yield _Member(start, key_end, _trimmed(body, token.start()))
-            start = -1
-        elif depth == 1 and start < 0:
-            start, key_end = token.start(), token.end()
+def _cache_ttls(body: bytes) -> CacheTtls:
+    """Say which lifetimes the request's cache marks ask for, wherever they stand."""
+    seen: set[str] = set()
+    at = body.find(_CACHE_MARK)
+    for _ in range(CACHE_MARKS_MAX):
+        if at < 0 or len(seen) == 2:
+            break
+        marked = _MARKED.match(body, at + len(_CACHE_MARK))
+        if marked is not None:
+            seen |= {_ttl(marked[1])} & {"5m", "1h"}
+        at = body.find(_CACHE_MARK, at + len(_CACHE_MARK))
+    if len(seen) == 2:
+        return "both"
+    return cast("CacheTtls", seen.pop()) if seen else "none"
 
 
-def _trimmed(body: bytes, end: int) -> int:
-    while body[end - 1] in b" \t\r\n":
-        end -= 1
-    return end
+def _ttl(mark: bytes) -> str:
+    try:
+        return _CACHE_CONTROL.decode(mark).ttl or "5m"
+    except UNREADABLE:
+        return ""
 
 
-def _object(value: object) -> Mapping[str, object]:
+def _text(raw: msgspec.Raw, bytes_max: int) -> str:
+    value: object = msgspec.json.decode(raw) if 0 < len(raw) <= bytes_max else ""
+    return value if isinstance(value, str) else ""
+
+
+def _user_id(raw: msgspec.Raw) -> str:
+    if not 0 < len(raw) <= METADATA_BYTES_MAX or bytes(raw)[:1] != b"{":
+        return ""
+    user_id = _METADATA.decode(raw).user_id
+    return user_id if isinstance(user_id, str) else ""
+
+
+def _object(raw: msgspec.Raw) -> Mapping[str, object]:
+    value: object = msgspec.json.decode(raw) if len(raw) else {}
     return cast("dict[str, object]", value) if isinstance(value, dict) else {}

@@ -1,4 +1,4 @@
-"""Watches whether the client is still there, and decides what becomes of the answer when it is not."""
+"""Receives from the client: its body, and that it hung up, with what then becomes of the answer."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
@@ -6,6 +6,8 @@ from typing import Any
 
 import httpx
 
+from schemas.keys import OnDisconnect
+from services.edge.body_memory import BodyLease
 from services.edge.config import DrainConfig
 from services.runtime import metrics
 
@@ -29,16 +31,19 @@ class BodyTooLarge(Exception):
     """The request's body goes beyond what is read before it goes up."""
 
 
-async def whole_body(receive: Receive, bytes_max: int) -> bytes:
-    """Read a request's body to its end; ClientGone, BodyTooLarge and BodyTooSlow where there is none."""
+async def whole_body(receive: Receive, bytes_max: int, lease: BodyLease) -> bytes:
+    """Read a request's body to its end, or say why there is none.
+
+    ClientGone, BodyTooLarge, BodyTooSlow, or MemoryFull where the lease cannot grow with it.
+    """
     try:
         async with asyncio.timeout(BODY_S_MAX):
-            return await _read_whole(receive, bytes_max)
+            return await _read_whole(receive, bytes_max, lease)
     except TimeoutError as exc:
         raise BodyTooSlow from exc
 
 
-async def _read_whole(receive: Receive, bytes_max: int) -> bytes:
+async def _read_whole(receive: Receive, bytes_max: int, lease: BodyLease) -> bytes:
     pieces: list[bytes] = []
     size = 0
     while True:
@@ -49,42 +54,56 @@ async def _read_whole(receive: Receive, bytes_max: int) -> bytes:
         size += len(piece)
         if size > bytes_max:
             raise BodyTooLarge
+        lease.grow(len(piece))
         pieces.append(piece)
         if not message.get("more_body", False):
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 class PassingBody(httpx.AsyncByteStream):
-    """A request's body that goes up as it comes in; `is_read` once its end has passed."""
+    """A request's body that goes up as it comes in."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
-        self.is_read = False
+        self._end = asyncio.Event()
         self.client_is_gone = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        while not self.is_read:
+        while not self._end.is_set():
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 self.client_is_gone = True
+                self._end.set()
                 raise ClientGone
-            self.is_read = not message.get("more_body", False)
+            if not message.get("more_body", False):
+                self._end.set()
             piece: bytes = message.get("body", b"")
             if piece:
                 yield piece
+
+    async def receive_behind(self) -> MutableMapping[str, Any]:
+        """Receive what comes behind the body's end, so that two never wait for one message.
+
+        ClientGone where the body has none: the answer may have begun already, and nobody else would end it.
+        """
+        await self._end.wait()
+        if self.client_is_gone:
+            raise ClientGone
+        return await self._receive()
 
 
 class Drains:
     """Counts the answers that are read on without a client."""
 
     def __init__(self, config: DrainConfig) -> None:
-        self._config = config
+        self.config = config
         self.running = 0
 
-    def seconds_for_one_more(self) -> float:
-        """Say how long a new one may take; 0 where it must be cancelled at once."""
-        is_room = self.running < self._config.exchanges_max
-        return self._config.seconds_max if self._config.on_disconnect == "drain" and is_room else 0.0
+    def seconds_for_one_more(self, on_disconnect: OnDisconnect = "") -> float:
+        """Say how long one more may take, 0 where it must be cancelled at once; a key's word goes first."""
+        is_room = self.running < self.config.exchanges_max
+        is_drained = (on_disconnect or self.config.on_disconnect) == "drain"
+        return self.config.seconds_max if is_drained and is_room else 0.0
 
 
 class ClientWatch:
@@ -93,8 +112,15 @@ class ClientWatch:
     To be used as a context manager around the answer; `limit` is the time-out that encloses it.
     """
 
-    def __init__(self, receive: Receive, limit: asyncio.Timeout, drains: Drains) -> None:
+    def __init__(
+        self,
+        receive: Receive,
+        limit: asyncio.Timeout,
+        drains: Drains,
+        on_disconnect: OnDisconnect = "",
+    ) -> None:
         self._receive = receive
+        self._on_disconnect: OnDisconnect = on_disconnect
         self._limit = limit
         self._drains = drains
         self._task: asyncio.Task[None] | None = None
@@ -112,10 +138,13 @@ class ClientWatch:
             metrics.edge_drains.labels("limit" if self._limit.expired() else "end").inc()
 
     async def _wait(self) -> None:
-        message = await self._receive()
-        while message["type"] != "http.disconnect":
+        try:
             message = await self._receive()
-        seconds = self._drains.seconds_for_one_more()
+            while message["type"] != "http.disconnect":
+                message = await self._receive()
+            seconds = self._drains.seconds_for_one_more(self._on_disconnect)
+        except ClientGone:
+            seconds = 0.0  # what upstream waits for will not come
         self.is_gone = True
         self._drains.running += 1
         now = asyncio.get_running_loop().time()

@@ -8,10 +8,12 @@ from schemas import codec, topics
 from schemas.codec import Event
 from schemas.exchange import Outcome
 from schemas.ids import SourceId
+from schemas.keys import OnDisconnect
 from schemas.requests import RequestStarted
 from schemas.responses import ResponseFinished
 from schemas.usage import UsageRecorded
-from services.edge.tap.reading import Reading
+from schemas.usage_rules import CacheTtls, Reading
+from services.edge.size import fitted
 from services.runtime.records import OutgoingRecord
 
 # What a client says of itself, or upstream of the exchange, in a header that goes on an event.
@@ -19,9 +21,15 @@ HEADER_CHARS_MAX = 512
 
 
 class Exchange(RequestStarted, frozen=True, kw_only=True):
-    """What is known of an exchange before it goes upstream: what its first event says, and its trace."""
+    """What is known of an exchange before it goes upstream: what its first event says, and what none says.
+
+    `cache_ttls` are those that the request asks for, to tell where cache writes go that no split explains;
+    `on_disconnect` is the word of its key for when the client hangs up.
+    """
 
     traceparent: str = ""
+    on_disconnect: OnDisconnect = ""
+    cache_ttls: CacheTtls = "none"
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,7 +61,7 @@ def opening(exchange: Exchange) -> list[OutgoingRecord]:
         anthropic_version=exchange.anthropic_version[:HEADER_CHARS_MAX],
         anthropic_beta=exchange.anthropic_beta[:HEADER_CHARS_MAX],
     )
-    return [_record(topics.REQUESTS, event, exchange.started_at, exchange.traceparent)]
+    return [record(topics.REQUESTS, event, exchange.started_at, exchange.traceparent)]
 
 
 def usage_so_far(exchange: Exchange, reading: Reading, place: Place) -> list[OutgoingRecord]:
@@ -84,7 +92,7 @@ def closing(exchange: Exchange, reading: Reading, ending: Ending, place: Place) 
         overhead_us=ending.overhead_us,
     )
     return [
-        _record(topics.RESPONSES, event, ending.finished_at, exchange.traceparent),
+        record(topics.RESPONSES, event, ending.finished_at, exchange.traceparent),
         _usage_record(exchange, reading, ending, place),
     ]
 
@@ -119,12 +127,14 @@ def _usage_record(exchange: Exchange, reading: Reading, ending: Ending, place: P
         ttfb_ms=ending.ttfb_ms,
         duration_ms=ending.duration_ms,
         overhead_us=ending.overhead_us,
+        estimated_dimensions=reading.estimated_dimensions,
+        cut=exchange.cut,
     )
-    return _record(topics.USAGE, event, ending.finished_at, exchange.traceparent)
+    return record(topics.USAGE, event, ending.finished_at, exchange.traceparent)
 
 
-def _record(topic: str, event: Event, at: datetime, traceparent: str) -> OutgoingRecord:
+def record(topic: str, event: Event, at: datetime, traceparent: str = "") -> OutgoingRecord:
+    """Write an event as it is published."""
     trace = traceparent if len(traceparent) <= HEADER_CHARS_MAX else ""  # half of one would lead nowhere
-    return OutgoingRecord(
-        topic, codec.key(event), codec.encode(event), codec.headers(event, at.isoformat(), trace)
-    )
+    event, value = fitted(event)
+    return OutgoingRecord(topic, codec.key(event), value, codec.headers(event, at.isoformat(), trace))

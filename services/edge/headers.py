@@ -1,6 +1,6 @@
 """Decides which headers go up and which come down; all others pass in order, as often as they came."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
@@ -30,14 +30,22 @@ LITELLM_CALL_ID = b"x-litellm-call-id"
 
 
 def headers_up(
-    headers: RawHeaders, credential: RawHeaders, body_bytes: int | None
+    headers: RawHeaders,
+    credential: RawHeaders,
+    body_bytes: int | None,
+    secrets: Container[bytes] = frozenset(),
 ) -> list[tuple[bytes, bytes]]:
-    """Choose what goes upstream; `body_bytes` replaces content-length where the body was cut."""
+    """Choose what goes upstream; `body_bytes` replaces content-length where the body was cut.
+
+    A header whose value, or its last word, is one of `secrets` stays here whatever it is called.
+    """
     dropped = NOT_UP | named_by_connection(headers)
     up: list[tuple[bytes, bytes]] = []
     for name, value in headers:
         lower = name.lower()
         if lower in dropped or lower.startswith(NOT_UP_PREFIXES):
+            continue
+        if value.rpartition(b" ")[2] in secrets:
             continue
         if lower == b"content-length" and body_bytes is not None:
             value = b"%d" % body_bytes
@@ -60,13 +68,13 @@ def own_headers(request_id: str) -> list[tuple[bytes, bytes]]:
     return [(REQUEST_ID, value), (LITELLM_CALL_ID, value)]
 
 
-def own_credential(headers: RawHeaders, master_key: str) -> list[tuple[bytes, bytes]]:
-    """Pick the caller's own credential headers, the gateway's master key left out."""
-    secret = master_key.encode()
+def own_credential(headers: RawHeaders, *gateway_keys: str) -> list[tuple[bytes, bytes]]:
+    """Pick the caller's own credential headers; one that holds a key of the gateway's is left out."""
+    secrets = [key.encode() for key in gateway_keys if key]
     return [
         (name, value)
         for name, value in headers
-        if name.lower() in (b"x-api-key", b"authorization") and (not secret or secret not in value)
+        if name.lower() in (b"x-api-key", b"authorization") and not any(key in value for key in secrets)
     ]
 
 
@@ -84,6 +92,11 @@ def first(headers: RawHeaders, *names: bytes) -> str:
             if name == wanted:
                 return _decoded(value)
     return ""
+
+
+def joined(headers: RawHeaders, wanted: bytes) -> str:
+    """Give the values of a list header, which may stand several times, as one."""
+    return ", ".join(_decoded(value) for name, value in headers if name == wanted)
 
 
 def _decoded(value: bytes) -> str:

@@ -8,6 +8,7 @@ from schemas import codec, topics
 from schemas.edges import Heartbeat
 from schemas.ids import EdgeId
 from services.edge.app import Gateway
+from services.edge.recorder import Recorder
 from services.runtime.publisher import Publisher, PublishFailed
 from services.runtime.records import OutgoingRecord
 from services.runtime.spool.store import Spool
@@ -15,19 +16,35 @@ from services.runtime.spool.store import Spool
 HEARTBEAT_S = 1.0
 
 
-async def beat(edge_id: EdgeId, gateway: Gateway, spool: Spool, publisher: Publisher) -> None:
-    """Publish heartbeats until cancelled; one that cannot be published is not kept, the next says more."""
-    began = datetime.now(UTC)
-    while True:
+class Heart:
+    """What an edge process says of itself."""
+
+    def __init__(self, edge_id: EdgeId, gateway: Gateway, spool: Spool, recorder: Recorder) -> None:
+        self._edge_id = edge_id
+        self._gateway = gateway
+        self._spool = spool
+        self._recorder = recorder
+        self._began = datetime.now(UTC)
+
+    async def run(self, publisher: Publisher) -> None:
+        """Beat until cancelled."""
+        while True:
+            await self.beat(publisher)
+            await asyncio.sleep(HEARTBEAT_S)
+
+    async def beat(self, publisher: Publisher) -> None:
+        """Publish one heartbeat; one that cannot be published is not kept, the next says more."""
         event = Heartbeat(
-            edge_id=edge_id,
-            source_id=spool.source_id,
+            edge_id=self._edge_id,
+            source_id=self._spool.source_id,
             at=datetime.now(UTC),
-            process_started_at=began,
-            exchange_seq=gateway.exchange_seq,
-            open_exchanges=gateway.open_exchanges,
-            spool_entries=spool.entries,
-            spool_bytes=spool.bytes,
+            process_started_at=self._began,
+            exchange_seq=self._gateway.exchange_seq,
+            open_exchanges=self._gateway.open_exchanges,
+            spool_entries=self._spool.entries,
+            spool_bytes=self._spool.bytes,
+            shed=self._recorder.shed,
+            oldest_open_seq=self._gateway.oldest_open_seq,
         )
         record = OutgoingRecord(
             topics.EDGES,
@@ -37,4 +54,3 @@ async def beat(edge_id: EdgeId, gateway: Gateway, spool: Spool, publisher: Publi
         )
         with contextlib.suppress(PublishFailed):
             await publisher.publish([record])
-        await asyncio.sleep(HEARTBEAT_S)

@@ -1,24 +1,59 @@
 """Follows one answer on its way to the client and decides when the exchange has ended, and how."""
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import httpx
 import structlog
 
 from schemas.exchange import Outcome
+from schemas.usage_rules import Reading
 from services.edge.events import Ending, Exchange
-from services.edge.headers import first
+from services.edge.headers import RawHeaders, first, joined
 from services.edge.recorder import Recorder
 from services.edge.refusals import Refusal
-from services.edge.tap.reading import Reading
 from services.edge.tap.taps import Blind, Tap, tap_for
 from services.runtime import metrics
+from services.runtime.records import OutgoingRecord
 
 # RFC 9110, section 6.4.1: their content-length, if any, is of another answer.
 BODILESS_STATUSES = (204, 304)
 
+_READ = frozenset((b"content-type", b"content-encoding", b"content-length", b"request-id"))
+
 log = structlog.get_logger(__name__)
+
+
+class Head(NamedTuple):
+    """An answer's status and headers, and those among them that the gateway itself reads."""
+
+    status: int
+    headers: RawHeaders
+    content_type: str
+    content_encoding: str
+    content_length: str
+    request_id: str
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the answer is what was asked for."""
+        return 200 <= self.status < 300
+
+
+def head_of(response: httpx.Response) -> Head:
+    """Read an answer's headers once; httpx would decode all of them for each that is asked for."""
+    headers = response.headers.raw
+    read = [(lower, value) for name, value in headers if (lower := name.lower()) in _READ]
+    return Head(
+        response.status_code,
+        headers,
+        first(read, b"content-type"),
+        joined(read, b"content-encoding"),
+        first(read, b"content-length"),
+        first(read, b"request-id"),
+    )
 
 
 class Passage:
@@ -30,6 +65,7 @@ class Passage:
         self._received_ns = received_ns
         self._tap: Tap = Blind()
         self._http_status = 0
+        self._is_success = False
         self._upstream_request_id = ""
         self._error_type = ""
         self._response_bytes = 0
@@ -43,22 +79,23 @@ class Passage:
         """The request is complete and about to leave; what passed since it came in was the gateway's time."""
         self._overhead_ns = time.perf_counter_ns() - self._received_ns
 
-    def answered(self, response: httpx.Response) -> None:
+    def answered(self, head: Head) -> None:
         """Upstream's head is here."""
         self._ttfb_ns = time.perf_counter_ns() - self._received_ns
-        lower = [(name.lower(), value) for name, value in response.headers.raw]
-        self._http_status = response.status_code
-        self._upstream_request_id = first(lower, b"request-id")
+        self._http_status = head.status
+        self._is_success = head.is_success
+        self._upstream_request_id = head.request_id
+        if self.exchange.method == "HEAD" or head.status in BODILESS_STATUSES:
+            return
         self._tap = tap_for(
             self.exchange.operation,
-            response.status_code,
-            first(lower, b"content-type"),
-            first(lower, b"content-encoding"),
+            head.status,
+            head.content_type,
+            head.content_encoding,
+            self.exchange.cache_ttls,
         )
-        length = first(lower, b"content-length")
-        has_body = self.exchange.method != "HEAD" and response.status_code not in BODILESS_STATUSES
-        if length.isdigit() and has_body:
-            self._bytes_left = int(length)
+        if head.content_length.isdigit():
+            self._bytes_left = int(head.content_length)
 
     def head_sent(self) -> None:
         """The client has upstream's head."""
@@ -79,8 +116,21 @@ class Passage:
 
     @property
     def is_cut_short(self) -> bool:
-        """Whether the answer has ended before it said so."""
-        return self._tap.is_cut_short or bool(self._bytes_left)
+        """Whether the answer has ended before it said so; errors pass in whatever shape they have."""
+        return bool(self._bytes_left) or (self._is_success and self._tap.is_cut_short)
+
+    @property
+    def is_long(self) -> bool:
+        """Whether `read` is better called beside the event loop before the exchange is closed."""
+        return self._tap.is_long
+
+    def read(self) -> None:
+        """Read what the answer says, so that closing has only to write it down."""
+        self._tap.read()
+
+    def add(self, records: Sequence[OutgoingRecord]) -> None:
+        """Record what the answer says of other things than this exchange."""
+        self._recorder.add(self.exchange, records)
 
     def refused(self, refusal: Refusal) -> None:
         """The gateway answers itself."""
@@ -100,6 +150,8 @@ class Passage:
             self._close("client_gone", reading)
         elif self._http_status >= 400 or reading.error_type:
             self._close("upstream_error", reading)
+        elif self.is_cut_short:
+            self._close("upstream_cut", reading)
         else:
             self._close("completed", reading)
 
@@ -107,6 +159,10 @@ class Passage:
         """Close the exchange; when this returns it is durable. A second call does nothing."""
         if not self.is_closed:
             self._close(outcome, self._tap.read())
+
+    async def synced(self) -> None:
+        """Wait, for a bounded time, until the record outlives the host as well, if that was asked for."""
+        await self._recorder.synced()
 
     def _close(self, outcome: Outcome, reading: Reading) -> None:
         self.is_closed = True

@@ -10,6 +10,7 @@ from schemas.exchange import Operation
 # Longer than any path of the API; what is beyond it is a mistake or an attack.
 TARGET_BYTES_MAX = 8192
 PREFIX = b"/anthropic"
+HELLO = PREFIX + b"/api/hello"
 
 # Servers differ in what they take for a slash, so all of them count.
 _DOTS = re.compile(rb"(?:^|/|\\|%2f|%5c)(?:\.|%2e){1,2}(?:/|\\|%2f|%5c|$)", re.IGNORECASE)
@@ -39,7 +40,16 @@ _ROUTES: tuple[tuple[re.Pattern[str], str, Operation], ...] = tuple(
 _ESCAPED = re.compile(r"%(?!2[fF])[0-9a-fA-F]{2}")
 _SEGMENT = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 
-Fault = Literal["unknown_route", "target_too_long", "target_not_ascii", "target_leaves_base"]
+BATCHES = "/v1/messages/batches"
+RESULTS = "/v1/messages/batches/{id}/results"
+_RESULTS_OF = re.compile(r"/v1/messages/batches/([A-Za-z0-9_-]{1,128})/results$")
+
+# TRACE asks the server to send back what it got, the gateway's credential with it; CONNECT asks for a tunnel.
+_UNSERVED = ("TRACE", "CONNECT")
+
+Fault = Literal[
+    "unknown_route", "method_unserved", "target_too_long", "target_not_ascii", "target_leaves_base"
+]
 
 
 class Target(NamedTuple):
@@ -59,6 +69,8 @@ def target_of(method: str, raw_path: bytes, query: bytes, base_path: bytes) -> T
     path = raw_path.removeprefix(PREFIX) if raw_path.startswith(PREFIX + b"/") else raw_path
     if path is raw_path and not raw_path.startswith(b"/v1/"):
         return "unknown_route"
+    if method in _UNSERVED:
+        return "method_unserved"
     if len(path) + len(query) > TARGET_BYTES_MAX:
         return "target_too_long"
     if not path.isascii() or not query.isascii():
@@ -70,15 +82,36 @@ def target_of(method: str, raw_path: bytes, query: bytes, base_path: bytes) -> T
     return Target(raw, operation, endpoint)
 
 
+def creates_batch(method: str, target: Target) -> bool:
+    """Say whether this is the call that makes a message batch."""
+    return method == "POST" and target.endpoint == BATCHES
+
+
+def batch_id_of(target: Target) -> str:
+    """Give the id of the batch whose results are asked for; "" for an id that Anthropic would not make."""
+    path = _normal(target.raw.partition(b"?")[0].decode("ascii"))
+    found = _RESULTS_OF.search(path) if target.endpoint == RESULTS else None
+    return found[1] if found is not None else ""
+
+
+def is_hello(method: str, raw_path: bytes) -> bool:
+    """Say whether this is Claude Code's probe, which Anthropic answers without a credential."""
+    return method in ("HEAD", "GET") and raw_path == HELLO
+
+
 def _classified(method: str, given: str) -> tuple[Operation, str]:
     """Read the path as the most lenient server would: no spelling of a billed endpoint goes unmetered."""
-    path = "/" + posixpath.normpath(_ESCAPED.sub(lambda found: unquote(found[0]), given)).lstrip("/")
+    path = _normal(given)
     if path == "/v1/messages":
         return ("messages" if method == "POST" else "other"), path
     for pattern, endpoint, operation in _ROUTES:
         if pattern.fullmatch(path):
             return operation, endpoint
     return "other", _coarse(path)
+
+
+def _normal(given: str) -> str:
+    return "/" + posixpath.normpath(_ESCAPED.sub(lambda found: unquote(found[0]), given)).lstrip("/")
 
 
 def _coarse(path: str) -> str:

@@ -4,7 +4,7 @@ Nothing is added, merged, decoded, followed or remembered: the published httpx t
 normalise paths, join duplicate headers, add their own and keep cookies for later callers.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import aiohttp
 import httpx
@@ -90,6 +90,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             raise httpx.ConnectError(str(exc)) from exc
         except (aiohttp.ClientError, OSError) as exc:
             raise httpx.RemoteProtocolError(str(exc)) from exc
+        if isinstance(body, WholeBody):
+            body.release()
         return httpx.Response(
             response.status, headers=list(response.raw_headers), stream=UpstreamStream(response)
         )
@@ -108,10 +110,16 @@ def _header_text(value: bytes) -> str:
 
 
 class WholeBody(httpx.AsyncByteStream):
-    """A request body that is in memory; sent with its length."""
+    """A request body that is in memory, until its answer begins; sent with its length."""
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes, released: Callable[[], None] = lambda: None) -> None:
         self.content = content
+        self._released = released
+
+    def release(self) -> None:
+        """Hold the content no longer: an answer can take ten minutes, and needs it no more."""
+        self.content = b""
+        self._released()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         yield self.content

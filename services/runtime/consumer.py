@@ -45,7 +45,14 @@ from services.runtime.dead_limits import DeadLimits
 from services.runtime.errors import ServiceStopped
 from services.runtime.kafka import KafkaConfig
 from services.runtime.publisher import Publisher, PublishFailed, Refused
-from services.runtime.records import ConsumedRecord, DeadRecord, OutgoingRecord, Processed, Stage
+from services.runtime.records import (
+    ConsumedRecord,
+    DeadRecord,
+    OutgoingRecord,
+    PartitionOwner,
+    Processed,
+    Stage,
+)
 from services.runtime.stopping import until_stopped
 
 log = structlog.get_logger(__name__)
@@ -104,6 +111,7 @@ class ConsumerLoop:
         self, stage: Stage, config: ConsumerConfig, kafka: KafkaConfig, publisher: Publisher
     ) -> None:
         self._stage = stage
+        self._owner = stage if isinstance(stage, PartitionOwner) else None
         self._config = config
         self._kafka = kafka
         self._publisher = publisher
@@ -134,6 +142,7 @@ class ConsumerLoop:
             finally:
                 self._is_joined = False
                 watching.cancel()
+                await self._give_up()
                 await self._leave(consumer)
             if not stopping.is_set():
                 await until_stopped(backoff.wait(), stopping, 0.0)
@@ -331,8 +340,10 @@ class ConsumerLoop:
             )
         metrics.consumer_batch_duration.labels(self._stage.name).observe(seconds)
 
-    def _assigned(self) -> None:
+    def _assigned(self, partitions: frozenset[tuple[str, int]]) -> None:
         self._is_joined = True
+        if self._owner is not None:
+            self._owner.assigned(partitions)
 
     async def _revoked(self) -> None:
         """Finish or abandon the work in hand before its partitions go to another member."""
@@ -344,12 +355,24 @@ class ConsumerLoop:
             if not work.done():
                 work.cancel()
         async with self._busy:
+            await self._give_up()
+
+    async def _give_up(self) -> None:
+        """End what an owner does beside the records, in so much time as a rebalance waits for."""
+        if self._owner is None:
             return
+        try:
+            async with asyncio.timeout(self._config.revoke_s_max):
+                await self._owner.revoked()
+        except TimeoutError:
+            log.warning("consumer.work_abandoned", stage=self._stage.name, records=0)
 
 
 class _Listener(ConsumerRebalanceListener):
     def __init__(
-        self, on_assigned: Callable[[], None], on_revoked: Callable[[], Coroutine[Any, Any, None]]
+        self,
+        on_assigned: Callable[[frozenset[tuple[str, int]]], None],
+        on_revoked: Callable[[], Coroutine[Any, Any, None]],
     ) -> None:
         self._on_assigned = on_assigned
         self._on_revoked = on_revoked
@@ -359,7 +382,7 @@ class _Listener(ConsumerRebalanceListener):
         await self._on_revoked()
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
-        self._on_assigned()
+        self._on_assigned(frozenset((place.topic, place.partition) for place in assigned))
         log.info("consumer.partitions_assigned", partitions=len(assigned))
 
 

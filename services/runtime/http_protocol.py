@@ -9,6 +9,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from services.runtime import metrics
 
 HEAD_TOO_LARGE = b"The request's head is too large."
+NOT_MODIFIED = 304
 NOT_HTTP = "Invalid HTTP request received."
 # ": " and a line end: what a header takes beside its name and value.
 HEADER_FRAME_BYTES = 4
@@ -111,8 +112,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self._is_head_too_large = True
             raise ValueError("the head is too large")  # the parser stops, and what fed it refuses
         super().on_headers_complete()
-        if self.scope["http_version"] == "1.0":
-            self.cycle.__class__ = _UntilClosed  # uvicorn offers no place to choose it
+        # uvicorn offers no place to choose it
+        self.cycle.__class__ = _UntilClosed if self.scope["http_version"] == "1.0" else _Cycle
         if len(self.pipeline) > self._limits.pipelined_max:
             self._cut("pipelined")
 
@@ -191,7 +192,16 @@ class BoundedProtocol(HttpToolsProtocol):
         self.transport.abort()
 
 
-class _UntilClosed(RequestResponseCycle):
+class _Cycle(RequestResponseCycle):
+    """An answer to HTTP/1.1."""
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if message["type"] == "http.response.start" and message["status"] == NOT_MODIFIED:
+            self.expected_content_length = 0  # the length that it gives is that of another answer
+
+
+class _UntilClosed(_Cycle):
     """An answer to HTTP/1.0, which knows no chunks: where it has no length, its end is the connection's."""
 
     _has_no_length = False

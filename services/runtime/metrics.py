@@ -67,8 +67,8 @@ edge_overhead = Histogram(
 edge_spool_slow = Counter("edge_spool_slow_total", "Closing appends that took longer than SPOOL_WAIT_MS_MAX.")
 edge_records_lost = Counter(
     "edge_records_lost_total",
-    "Entries that could not be written to the spool; each is an exchange without its record.",
-    ("stage",),  # opened, started, closed
+    "Entries that could not be written to the spool: records of an exchange, or what was added to them.",
+    ("stage",),  # opened, started, closed, added
 )
 edge_shed = Counter(
     "edge_shed_total", "Exchanges served without a record: no room in the spool, and when_full is shed."
@@ -86,8 +86,36 @@ edge_events_cut = Counter(
     "Events beyond 512 KiB that went without a member, which they name.",
     ("what",),  # usage, metadata, tags
 )
+edge_batch_files_bytes = Gauge(
+    "edge_batch_files_bytes", "Bodies that create batches, on disk; at most edge.batches.bytes_max."
+)
+edge_batch_facts = Counter(
+    "edge_batch_facts_total", "Facts about batches, by what they say.", ("what",)
+)  # created, items, seen, deleted
+edge_batch_objects_unread = Counter(
+    "edge_batch_objects_unread_total",
+    "Batch objects in answers that could not be read, and of which no fact tells.",
+)
+edge_batch_items = Counter(
+    "edge_batch_items_total",
+    "Items metered as their results were downloaded under the caller's own key, and lines that could not be.",
+    ("what",),  # booked, unreadable, too_long
+)
+edge_batch_downloads_unmetered = Counter(
+    "edge_batch_downloads_unmetered_total",
+    "Downloads of results under a caller's own key of which no item, or not every one, was metered.",
+    ("reason",),  # batch_unknown, not_whole, coding
+)
 edge_metadata_cut = Counter(
     "edge_metadata_cut_total", "Attribution that went beyond a limit and was cut.", ("what",)
+)
+
+edge_keys = Gauge("edge_keys", "Records of keys, teams and end users in force, deleted ones among them.")
+edge_keys_away = Gauge(
+    "edge_keys_away", "1 while gateway.keys.v1 cannot be read: the keys known so far are served, else 0."
+)
+edge_keys_undecodable = Counter(
+    "edge_keys_undecodable_total", "Records of gateway.keys.v1 that are not what they should be, passed over."
 )
 
 # -- consumers: rating, sink ---------------------------------------------------------------------------
@@ -122,6 +150,56 @@ rating_unpriced = Counter(
     # unknown_model, no_price_at_date, unknown_dimension, unknown_endpoint, unknown_modifier, no_usage
     ("reason",),
 )
+# The one label with names from outside: 100 of them, by cost, and `other`; "" is no end user. Opt-in.
+rating_end_user_usages = Counter(
+    "rating_end_user_usages_total",
+    "Usage records rated, by end user (rating.enable_end_user_cost_tracking_prometheus_only).",
+    ("end_user",),
+)
+rating_end_user_cost = Counter(
+    "rating_end_user_cost_usd_total",
+    "What they cost as booked; for charts, never for bills: ClickHouse has the exact sums.",
+    ("end_user",),
+)
+
+# -- batch tracker -------------------------------------------------------------------------------------
+
+batch_tracker_batches = Gauge(
+    "batch_tracker_batches", "Batches of the partitions held, by phase (schemas/batches.py).", ("phase",)
+)
+batch_tracker_looks = Counter(
+    "batch_tracker_looks_total",
+    "Calls about a batch, by what came of them.",
+    ("result",),  # answered, try_later, not_there, refused
+)
+batch_tracker_items = Counter(
+    "batch_tracker_items_total", "Items published, by outcome; those read again count again.", ("outcome",)
+)
+batch_tracker_items_refused = Counter(
+    "batch_tracker_items_refused_total", "Items whose usage Kafka will never take, being too large."
+)
+batch_tracker_lines_malformed = Counter(
+    "batch_tracker_lines_malformed_total", "Lines of results that are none: booked without a price."
+)
+batch_tracker_chunks_missing = Counter(
+    "batch_tracker_chunks_missing_total",
+    "Chunks of items that did not come: their items are booked to the creator alone.",
+)
+batch_tracker_closed = Counter(
+    "batch_tracker_closed_total", "Batches that came to an end, by which.", ("phase",)
+)
+batch_tracker_lag = Histogram(
+    "batch_tracker_lag_seconds",
+    "From the end of a batch to its last item booked.",
+    buckets=(5, 15, 60, 300, 900, 3600, 14_400, 86_400),
+)
+batch_tracker_adopted = Counter(
+    "batch_tracker_adopted_total", "Batches that no fact of their creation names, booked as unattributed."
+)
+batch_tracker_late_creators = Counter(
+    "batch_tracker_late_creators_total",
+    "Batches whose creator came to be known after items were booked as unattributed.",
+)
 
 # -- sink ----------------------------------------------------------------------------------------------
 
@@ -133,6 +211,10 @@ sink_insert_retries = Counter(
     "sink_insert_retries_total", "Inserts tried again because ClickHouse could not take them.", ("table",)
 )
 sink_store_away = Gauge("sink_store_away", "1 while the sink waits for ClickHouse, else 0.")
+sink_hourly_hours = Counter("sink_hourly_hours_total", "Hours of usage_hourly that were rebuilt.")
+sink_hourly_rebuilt_at = Gauge(
+    "sink_hourly_rebuilt_at_seconds", "When usage_hourly was last rebuilt by this process, in Unix time."
+)
 sink_records_dropped = Counter(
     "sink_records_dropped_total", "Unusable records of topics that keep no dead letters.", ("topic",)
 )

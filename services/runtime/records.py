@@ -1,7 +1,7 @@
 """Carries Kafka records in and out of the deciding code, which knows no client library."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from schemas.codec import Headers
 
@@ -64,4 +64,17 @@ class Stage(Protocol):
 
     async def process(self, records: Sequence[ConsumedRecord]) -> Processed:
         """Handle the records of one poll, in order within each partition."""
+        ...
+
+
+@runtime_checkable
+class PartitionOwner(Protocol):
+    """A stage that works on between records, and so has to know which partitions are its own."""
+
+    def assigned(self, partitions: frozenset[tuple[str, int]]) -> None:
+        """Begin to work for these partitions; none was held before."""
+        ...
+
+    async def revoked(self) -> None:
+        """End all work for the partitions held; they may be another member's as soon as this returns."""
         ...

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from typing import cast
 
 import structlog
@@ -26,7 +26,7 @@ def run_service(name: str, main: Main) -> int:
     """Run `main` until it ends or a signal asks it to; give the process's exit code."""
     configure_logging(name)
     try:
-        uvloop.run(_until_signalled(main))
+        uvloop.run(_until_signalled(main, _keep_settings))
     except StartRefused as exc:
         log.error("service.refused", reason=str(exc))
         sys.stderr.write(f"tollhouse {name}: {exc}\n")
@@ -54,11 +54,31 @@ def run_command(main: Main) -> int:
     return 0
 
 
-async def _until_signalled(main: Main) -> None:
+async def on_hangup(reread: Callable[[], Awaitable[None]]) -> None:
+    """Call `reread` at every SIGHUP, one call at a time, until cancelled; several that wait are one.
+
+    The handler outlives this: a signal that comes while the process ends must not kill it.
+    """
+    hung_up = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up.set)
+    while True:
+        await hung_up.wait()
+        hung_up.clear()
+        await reread()
+
+
+def _keep_settings() -> None:
+    log.warning("config.kept", reason="this service reads its settings, files included, when it starts")
+
+
+async def _until_signalled(main: Main, hung_up: Callable[[], None] | None = None) -> None:
+    """Run `main`; without `hung_up` a terminal that goes away stops it too, unless nohup has said no."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    if hung_up is not None or signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        loop.add_signal_handler(signal.SIGHUP, hung_up or stopping.set)
     try:
         await main(stopping)
     except BaseExceptionGroup as group:
@@ -82,11 +102,17 @@ def _first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
 @contextlib.asynccontextmanager
 async def beside(*coroutines: Awaitable[None]) -> AsyncGenerator[None, None]:
     """Run tasks beside the block and cancel them behind it; a failing task ends the block."""
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_awaited(coroutine)) for coroutine in coroutines]
-        yield
-        for task in tasks:
-            task.cancel()
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_awaited(coroutine)) for coroutine in coroutines]
+            yield
+            for task in tasks:
+                task.cancel()
+    finally:
+        # A block that fails at once cancels tasks that have not begun; Python would warn of their coroutines.
+        for coroutine in coroutines:
+            if isinstance(coroutine, Coroutine):
+                coroutine.close()
 
 
 async def _awaited(coroutine: Awaitable[None]) -> None:

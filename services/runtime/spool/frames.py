@@ -5,8 +5,8 @@ import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
-OPENED, STARTED, CLOSED = 1, 2, 3
-"""The three entries that an exchange may have."""
+OPENED, STARTED, CLOSED, ADDED = 1, 2, 3, 4
+"""The entries that an exchange may have; what is added is published in its turn and closes nothing."""
 
 HEAD, MARK = 16, 17
 """What the spool notes for itself: how far it was when a file began, and what Kafka has acknowledged."""

@@ -21,7 +21,7 @@ from services.runtime import metrics
 from services.runtime.errors import StartRefused
 from services.runtime.lock import DirectoryHeld, lock_directory
 from services.runtime.records import OutgoingRecord
-from services.runtime.spool.frames import CLOSED, HEAD, HEAD_BYTES, MARK, OPENED, Frame, framed
+from services.runtime.spool.frames import ADDED, CLOSED, HEAD, HEAD_BYTES, MARK, OPENED, Frame, framed
 from services.runtime.spool.segment import (
     Damaged,
     Scan,
@@ -50,7 +50,7 @@ _MOVE_AWAY = "cannot be read. Move that file away to start without what it holds
 
 
 class Entry(NamedTuple):
-    """One append of an exchange: its place, which of the three it is, and the records to publish for it."""
+    """One append of an exchange: its place, which of the four it is, and the records to publish for it."""
 
     seq: int
     exchange: RequestId
@@ -206,6 +206,8 @@ class Spool:
         return Entry(frame.seq, RequestId(frame.exchange), frame.kind, self._decode(frame.blob))
 
     def _remember(self, seq: int, exchange: RequestId, stage: int, place: _Place) -> None:
+        if stage == ADDED:
+            return  # it is only on its way to Kafka: nobody asks for it afterwards
         if stage == CLOSED:
             for each in self._open.pop(exchange, {}).values():
                 each.segment.live_bytes -= each.end - each.start

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from schemas.ids import RequestId, time_of
 from services.runtime.spool.adoption import is_held, spool_directories
-from services.runtime.spool.frames import CLOSED, HEAD, MARK, Frame
+from services.runtime.spool.frames import ADDED, CLOSED, HEAD, MARK, Frame
 from services.runtime.spool.refused import refused_bytes
 from services.runtime.spool.segment import Damaged, scanned, segment_paths
 from services.runtime.spool.store import SOURCE_NAME
@@ -49,7 +49,7 @@ class _Tally:
             self.waiting[frame.seq] = frame.exchange
         if frame.kind == CLOSED:
             self.open.pop(frame.exchange, None)
-        else:
+        elif frame.kind != ADDED:
             self.open[frame.exchange] = None
 
     def oldest_at(self) -> datetime | None:

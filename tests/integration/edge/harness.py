@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import socket
-import sqlite3
 import threading
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +11,7 @@ import httpx
 import msgspec
 
 from schemas import codec, topics
+from schemas.batches import BatchFact
 from schemas.ids import new_edge_id
 from schemas.requests import RequestStarted
 from schemas.responses import ResponseFinished
@@ -22,9 +22,11 @@ from services.edge.config import EdgeConfig
 from services.edge.forward import Forwarder
 from services.edge.recorder import Recorder
 from services.edge.transport import AiohttpTransport
-from services.runtime.http import bind, serve
+from services.runtime.http import LIMITS, bind, serve
 from services.runtime.records import OutgoingRecord
-from services.runtime.spool.store import CLOSED, DATABASE_NAME, OPENED, Spool
+from services.runtime.spool.frames import ADDED, CLOSED, HEAD, OPENED
+from services.runtime.spool.segment import scanned, segment_paths
+from services.runtime.spool.store import Spool
 
 WAIT_S_MAX = 10.0
 _RECORDS = msgspec.msgpack.Decoder(tuple[OutgoingRecord, ...])
@@ -32,6 +34,7 @@ _STRUCTS = {
     topics.REQUESTS: RequestStarted,
     topics.RESPONSES: ResponseFinished,
     topics.USAGE: UsageRecorded,
+    topics.BATCH_FACTS: BatchFact,
 }
 
 
@@ -41,6 +44,7 @@ class Exchanged(NamedTuple):
     started: RequestStarted
     finished: ResponseFinished
     used: UsageRecorded
+    added: tuple[BatchFact | UsageRecorded, ...] = ()
 
 
 class _Bell:
@@ -61,8 +65,8 @@ class _WatchedDrains(Drains):
         super().__init__(config)
         self.noticed = threading.Semaphore(0)
 
-    def seconds_for_one_more(self):
-        seconds = super().seconds_for_one_more()
+    def seconds_for_one_more(self, on_disconnect=""):
+        seconds = super().seconds_for_one_more(on_disconnect)
         self.noticed.release()
         return seconds
 
@@ -70,8 +74,9 @@ class _WatchedDrains(Drains):
 class Edge:
     """One edge; use as a context manager."""
 
-    def __init__(self, directory, config: EdgeConfig):
+    def __init__(self, directory, config: EdgeConfig, limits=LIMITS):
         self.config = config
+        self._limits = limits
         self.directory = Path(directory)
         self.spool = Spool(self.directory, config.spool.bytes_max)
         self.drains = _WatchedDrains(config.drain)
@@ -99,7 +104,7 @@ class Edge:
         app = create_app(self.gateway, lambda: {"spool": not self.spool.is_full})
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         self._ready.set()
-        await serve(app, self._listener, self._stopping, 1)
+        await serve(app, self._listener, self._stopping, 1, self._limits)
         await transport.aclose()
 
     def __enter__(self):
@@ -108,17 +113,23 @@ class Edge:
         return self
 
     def __exit__(self, *_):
-        self._loop.call_soon_threadsafe(self._stopping.set)
-        self._thread.join(WAIT_S_MAX)
+        self.stop()
         self.spool.close()
+
+    def stop(self):
+        """Stop as on SIGTERM, with a second for what is open; what is in the spool can still be taken."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join(WAIT_S_MAX)
 
     def entries(self):
         """Everything on disk as (seq, exchange, stage, records), read past the edge."""
-        with contextlib.closing(sqlite3.connect(self.directory / DATABASE_NAME)) as database:
-            rows = database.execute(
-                "SELECT seq, exchange, stage, records FROM entries ORDER BY seq"
-            ).fetchall()
-        return [(seq, exchange, stage, _RECORDS.decode(blob)) for seq, exchange, stage, blob in rows]
+        frames = [each for path in segment_paths(self.directory) for each in scanned(path).frames]
+        return [
+            (each.seq, each.exchange, each.kind, _RECORDS.decode(each.blob))
+            for each in frames
+            if each.kind < HEAD
+        ]
 
     def take(self):
         """The exchanges since the last call, in the order of their openings, once all of them are closed."""
@@ -150,8 +161,10 @@ class Edge:
 def _exchanged(entries):
     """Check the order of the appends and what all records must share; then give the three events."""
     stages = [stage for _, _, stage, _ in entries]
-    assert stages in ([1, 3], [1, 2, 3])
-    records = [record for _, _, stage, each in entries if stage != 2 for record in each]
+    assert [stage for stage in stages if stage != ADDED] in ([1, 3], [1, 2, 3])
+    assert stages[-1] == CLOSED
+    added = [record for _, _, stage, each in entries if stage == ADDED for record in each]
+    records = [record for _, _, stage, each in entries if stage not in (2, ADDED) for record in each]
     assert [record.topic for record in records] == [topics.REQUESTS, topics.RESPONSES, topics.USAGE]
     started, finished, used = (codec.decode(_STRUCTS[record.topic], record.value) for record in records)
     request_id = entries[0][1]
@@ -165,7 +178,9 @@ def _exchanged(entries):
     )
     assert used.source_seq == entries[-1][0]
     assert 0 <= used.ttfb_ms <= used.duration_ms < WAIT_S_MAX * 1000
-    return Exchanged(started, finished, used)
+    return Exchanged(
+        started, finished, used, tuple(codec.decode(_STRUCTS[each.topic], each.value) for each in added)
+    )
 
 
 def usage_of(exchanged, **expected):
@@ -196,6 +211,28 @@ class UpstreamConnection:
         self.request = b""
         while b"\r\n\r\n" not in self.request:
             self.request += connection.recv(65536)
+
+    def read_body(self, size):
+        """Read so many bytes behind the head, and give them."""
+        body = self.request.partition(b"\r\n\r\n")[2]
+        while len(body) < size:
+            piece = self._connection.recv(1 << 20)
+            assert piece, "the edge closed before the body's end"
+            body += piece
+        return body
+
+    def discard_body(self, size):
+        """Read so many bytes behind the head without keeping them, and give their number."""
+        seen = len(self.request.partition(b"\r\n\r\n")[2])
+        while seen < size:
+            piece = len(self._connection.recv(1 << 20))
+            assert piece, "the edge closed before the body's end"
+            seen += piece
+        return seen
+
+    def push(self, piece, stalled_s):
+        """Send the piece again and again until nobody takes more of it; give how many bytes went."""
+        return _pushed(self._connection, piece, stalled_s)
 
     def send(self, data):
         self._connection.sendall(data)
@@ -233,6 +270,16 @@ class ScriptedUpstream:
         self._listener.close()
 
 
+def _pushed(connection, piece, stalled_s):
+    connection.settimeout(stalled_s)
+    sent = 0
+    with contextlib.suppress(TimeoutError):
+        while True:
+            sent += connection.send(piece)
+    connection.settimeout(WAIT_S_MAX)
+    return sent
+
+
 def closed_port():
     """A port that was free a moment ago, and that nobody listens on."""
     with socket.socket() as probe:
@@ -254,7 +301,8 @@ class RawClient:
         head = [b"POST " + path + b" HTTP/1.1", b"host: edge", *headers, b"content-length: %d" % len(body)]
         self.send(b"\r\n".join(head) + b"\r\n\r\n" + body)
 
-    def read_until(self, marker):
+    def read_until(self, marker, seconds=WAIT_S_MAX):
+        self._socket.settimeout(seconds)
         while marker not in self.received:
             piece = self._socket.recv(65536)
             assert piece, f"the edge closed before {marker!r}: {self.received!r}"
@@ -265,6 +313,14 @@ class RawClient:
         while piece := self._socket.recv(65536):
             self.received += piece
         return self.received
+
+    def push(self, piece, stalled_s):
+        """Send the piece again and again until nobody takes more of it; give how many bytes went."""
+        return _pushed(self._socket, piece, stalled_s)
+
+    def discard_to_end(self):
+        """Read on to the end and give the number of bytes."""
+        return sum(iter(lambda: len(self._socket.recv(1 << 20)), 0))
 
     def leave(self):
         self._socket.close()

@@ -5,6 +5,7 @@ import socket
 from datetime import UTC, datetime
 
 import httpx
+import pytest
 
 from schemas import codec
 from schemas.usage import UsageRecorded
@@ -14,7 +15,8 @@ from services.edge.main import run_edge
 from services.local.anthropic.reply import CannedReply
 from services.local.anthropic.server import SimulatedAnthropic
 from services.runtime.kafka import KafkaConfig
-from services.runtime.spool.store import CLOSED, OPENED, Spool
+from services.runtime.spool.frames import CLOSED, OPENED
+from services.runtime.spool.store import Spool
 from tests.integration.edge.harness import closed_port
 from tests.unit.edge.exchanges import EXCHANGE
 
@@ -24,7 +26,7 @@ SPOOL_BYTES_MAX = 1 << 20
 MESSAGE = b'{"id":"msg_1","model":"m-1","usage":{"input_tokens":3,"output_tokens":4}}'
 
 
-async def one_exchange(directory):
+async def one_exchange(directory, fsync):
     """Run an edge for one request and stop it."""
     async with SimulatedAnthropic.running() as upstream:
         upstream.reply_next(CannedReply(headers=((b"content-type", b"application/json"),), chunks=(MESSAGE,)))
@@ -32,7 +34,7 @@ async def one_exchange(directory):
         config = EdgeConfig(
             port=port,
             upstream=UpstreamConfig(base_url=upstream.base_url, api_key="k"),
-            spool=SpoolConfig(directory=str(directory)),
+            spool=SpoolConfig(directory=str(directory), fsync=fsync),
             shutdown_s_max=1,
         )
         kafka = KafkaConfig(bootstrap_servers=f"127.0.0.1:{closed_port()}")
@@ -57,7 +59,8 @@ async def until_listening(port):
     raise AssertionError("the edge did not listen")
 
 
-def test_without_kafka_everything_waits_in_the_spool_behind_what_a_dead_process_left(tmp_path):
+@pytest.mark.parametrize("fsync", [False, True])
+def test_without_kafka_everything_waits_in_the_spool_behind_what_a_dead_process_left(tmp_path, fsync):
     living = Spool(tmp_path / "0000", SPOOL_BYTES_MAX)
     dead = Spool(tmp_path / "0001", SPOOL_BYTES_MAX)
     dead.append(EXCHANGE.request_id, OPENED, events.opening(EXCHANGE))
@@ -65,7 +68,7 @@ def test_without_kafka_everything_waits_in_the_spool_behind_what_a_dead_process_
     dead.close()
     began = datetime.now(UTC)
 
-    answer = asyncio.run(asyncio.wait_for(one_exchange(tmp_path), TEST_S_MAX))
+    answer = asyncio.run(asyncio.wait_for(one_exchange(tmp_path, fsync), TEST_S_MAX))
 
     request_id = answer.headers["x-tollhouse-request-id"]
     assert (answer.status_code, answer.content) == (200, MESSAGE)

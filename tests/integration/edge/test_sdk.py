@@ -30,6 +30,13 @@ def sdk(base_url):
         yield client
 
 
+def called(exchanged):
+    """What the SDK calls itself, as its user agent has it."""
+    name, version = exchanged.started.client_user_agent.split(" ")
+    assert version == anthropic.__version__
+    return {"client_app": name, "client_version": version}
+
+
 def spoken(exchanged, message, is_stream):
     """The usage record of a message that the SDK gave."""
     usage = message.usage
@@ -52,7 +59,7 @@ def spoken(exchanged, message, is_stream):
         inference_geo=exchanged.used.inference_geo,
         speed=exchanged.used.speed,
         usage=exchanged.used.usage,
-        attribution=Attribution(virtual_key_id="anonymous"),
+        attribution=Attribution(virtual_key_id="anonymous", **called(exchanged)),
     )
 
 
@@ -130,15 +137,22 @@ def test_an_error_is_the_one_that_anthropic_sent(sdk, edge):
     )
 
 
-@pytest.mark.parametrize("cut", ["cut-after-events=4", "cut-after-bytes=700", "cut-after-bytes=701"])
-def test_a_stream_that_is_cut_raises_in_the_sdk(sdk, edge, cut):
+@pytest.mark.parametrize(
+    ("cut", "usage_status"),
+    [
+        ("cut-after-events=4", "estimated"),
+        ("cut-after-bytes=700", "partial"),
+        ("cut-after-bytes=701", "partial"),
+    ],
+)
+def test_a_stream_that_is_cut_raises_in_the_sdk(sdk, edge, cut, usage_status):
     with (
         pytest.raises(anthropic.APIStatusError, match="The Anthropic API closed the connection"),
         sdk.messages.stream(**ASKED, extra_headers={"x-simulate": cut}) as stream,
     ):
         stream.get_final_message()
     exchanged = edge.take_one()
-    assert (exchanged.used.outcome, exchanged.used.usage_status) == ("upstream_cut", "partial")
+    assert (exchanged.used.outcome, exchanged.used.usage_status) == ("upstream_cut", usage_status)
     assert exchanged.used.tokens.input_tokens > 0
 
 
@@ -156,7 +170,9 @@ def test_metadata_and_headers_are_booked_and_do_not_go_up(sdk, edge, upstream):
         extra_body={"litellm_metadata": {"tags": ["b"], "job": "nightly", "session_id": "s"}},
         extra_headers={"x-litellm-tags": "a", "x-litellm-customer-id": "customer"},
     )
-    assert edge.take_one().used.attribution == Attribution(
+    exchanged = edge.take_one()
+    assert exchanged.used.attribution == Attribution(
+        **called(exchanged),
         virtual_key_id="anonymous",
         end_user_id="customer",
         session_id="s",

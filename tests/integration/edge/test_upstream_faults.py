@@ -24,6 +24,7 @@ START = (
     b'"usage":{"input_tokens":27,"output_tokens":1}}}   \n\n'
 )
 TEXT = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0}\n\n'
+WORDS = b'event: content_block_delta\ndata: {"delta":{"type":"text_delta","text":"%s"}}\n\n' % (b"x" * 81)
 DELTA = b'event: message_delta\ndata: {"delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":15}}\n\n'
 STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 SSE = ((b"content-type", b"text/event-stream; charset=utf-8"),)
@@ -48,6 +49,12 @@ FINAL = {
     "usage": msgspec.Raw(msgspec.json.encode({"input_tokens": 27, "output_tokens": 15})),
 }
 ASKED = {"model_requested": "m", "is_stream": True}
+FLOORED = {
+    **STARTED,
+    "usage_status": "estimated",
+    "tokens": TokenCounts(input_tokens=27, output_tokens=21),
+    "estimated_dimensions": ("output_tokens",),
+}
 
 
 def gateway_error(error_type, message, request_id):
@@ -136,6 +143,76 @@ def test_a_stream_that_ends_properly_but_too_early_is_cut_as_well(edge, upstream
     assert exchanged.used == usage_of(exchanged, **FINAL, outcome="upstream_cut", error_type="api_error")
 
 
+@pytest.mark.parametrize("sent", [(), (b"event: ping\ndata: {}\n\n",), (TEXT,), (START[:-1],)])
+def test_a_stream_that_ends_before_it_has_begun_is_cut(sent, edge, upstream, client):
+    upstream.reply_next(CannedReply(headers=SSE, chunks=sent))
+    _, received, exchanged = ask(edge, client)
+    told = gateway_error(
+        "api_error",
+        "The Anthropic API closed the connection before it answered.",
+        exchanged.used.request_id,
+    )
+    assert received == b"".join(sent) + b"event: error\ndata: " + msgspec.json.encode(told) + b"\n\n"
+    assert exchanged.used == usage_of(exchanged, **ASKED, outcome="upstream_cut", error_type="api_error")
+
+
+@pytest.mark.parametrize("ending", ["cut", "complete"])
+def test_a_stream_that_is_cut_within_its_output_is_booked_with_the_floor(ending, edge, upstream, client):
+    upstream.reply_next(CannedReply(headers=SSE, chunks=(START, TEXT, WORDS), ending=ending))
+    _, _, exchanged = ask(edge, client)
+    assert exchanged.used == usage_of(exchanged, **FLOORED, outcome="upstream_cut", error_type="api_error")
+
+
+def test_an_error_event_within_the_output_is_booked_with_the_floor(edge, upstream, client):
+    event = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"x"}}\n\n'
+    upstream.reply_next(CannedReply(headers=SSE, chunks=(START, WORDS, event)))
+    _, _, exchanged = ask(edge, client)
+    assert exchanged.used == usage_of(
+        exchanged, **FLOORED, outcome="upstream_error", error_type="overloaded_error"
+    )
+
+
+def test_a_stream_of_known_length_without_its_end_passes_and_is_booked_as_cut(edge, upstream, client):
+    headers = (*SSE, (b"content-length", b"%d" % len(START)))
+    upstream.reply_next(CannedReply(headers=headers, chunks=(START,)))
+    _, received, exchanged = ask(edge, client)
+    assert received == START
+    assert exchanged.used == usage_of(exchanged, **STARTED, outcome="upstream_cut")
+
+
+def test_a_message_that_ends_properly_but_too_early_is_left_unfinished(edge, upstream):
+    upstream.reply_next(CannedReply(headers=JSON, chunks=(b'{"id":"msg_1","usage":{"input',)))
+    head, body, exchanged = raw_answer(edge)
+    assert head.startswith(b"HTTP/1.1 200")
+    assert body == b'1d\r\n{"id":"msg_1","usage":{"input\r\n'  # no last chunk: the client knows
+    assert exchanged.used == usage_of(exchanged, **ASKED, outcome="upstream_cut", error_type="api_error")
+
+
+def test_a_message_of_known_length_that_breaks_off_passes_and_is_booked_as_cut(edge, upstream, client):
+    body = b'{"id":"msg_1","usage":{"input'
+    upstream.reply_next(CannedReply(headers=(*JSON, (b"content-length", b"29")), chunks=(body,)))
+    _, received, exchanged = ask(edge, client)
+    assert received == body
+    assert exchanged.used == usage_of(exchanged, **ASKED, outcome="upstream_cut")
+
+
+@pytest.mark.parametrize("status", [400, 500])
+def test_an_error_without_a_body_passes_as_it_is(status, edge, upstream, client):
+    upstream.reply_next(CannedReply(status=status, headers=JSON))
+    answer, received, exchanged = ask(edge, client)
+    assert (answer.status_code, received) == (status, b"")
+    assert exchanged.used == usage_of(exchanged, **ASKED, outcome="upstream_error", http_status=status)
+
+
+def test_what_an_error_says_about_trying_again_passes(edge, upstream, client):
+    said = ((b"x-should-retry", b"true"), (b"retry-after", b"7"), (b"retry-after-ms", b"6500"))
+    body = b'{"type":"error","error":{"type":"rate_limit_error","message":"x"}}'
+    upstream.reply_next(CannedReply(status=429, headers=(*JSON, *said), chunks=(body,)))
+    answer, received, _ = ask(edge, client)
+    assert received == body
+    assert [each for each in answer.headers.raw if each in said] == [*said]
+
+
 def test_a_cut_behind_the_end_of_a_stream_troubles_nobody(edge, upstream, client):
     upstream.reply_next(CannedReply(headers=SSE, chunks=(START, DELTA, STOP), ending="cut"))
     answer, received, exchanged = ask(edge, client)
@@ -185,6 +262,7 @@ def assert_own_answer(answer, body, exchanged, status, error_type, message):
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(expected)),
         (b"x-should-retry", b"true"),
+        (b"request-id", request_id),
         (b"x-tollhouse-request-id", request_id),
         (b"x-litellm-call-id", request_id),
     ]

@@ -9,8 +9,8 @@ from schemas.attribution import Attribution
 from schemas.requests import RequestStarted
 from schemas.responses import ResponseFinished
 from schemas.usage import TokenCounts, UsageRecorded
+from schemas.usage_rules import Reading
 from services.edge.events import Exchange
-from services.edge.tap.reading import Reading
 
 REQUEST_ID = "01940000-0000-7000-8000-000000000001"
 EDGE_ID = "01940000-0000-7000-8000-0000000000ed"

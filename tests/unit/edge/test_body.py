@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from services.edge.body import BodyView, read_body, without_member
+from services.edge.body import CACHE_MARKS_MAX, MEMBERS_MAX, METADATA_BYTES_MAX, BodyView, read_body
 
 CUT = [
     (b'{"litellm_metadata":{"a":1}}', b"{}"),
@@ -95,10 +95,90 @@ def test_members_of_another_type_say_nothing(body):
     assert read_body(body)[0] == BodyView()
 
 
-def test_of_duplicate_members_the_last_one_is_read():
-    body = b'{"model":"a","litellm_metadata":{"x":1},"model":"b","litellm_metadata":{"y":2}}'
-    assert read_body(body) == (BodyView(model="b", litellm_metadata={"y": 2}), b'{"model":"a","model":"b"}')
+def test_of_metadata_that_stands_twice_the_last_one_is_read_and_both_are_cut():
+    body = b'{"litellm_metadata":{"x":1},"model":"b","litellm_metadata":{"y":2}}'
+    assert read_body(body) == (BodyView(model="b", litellm_metadata={"y": 2}), b'{"model":"b"}')
 
 
-def test_a_member_that_is_not_there_cuts_nothing():
-    assert without_member(b'{"a":1, "b":2}', "c") == b'{"a":1, "b":2}'
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"a","model":"b"}',
+        b'{"model":"a","model":"a"}',
+        b'{"model":"a", "x":{"model":1}, "mod\\u0065l" : null}',
+        b'{"\\u006dodel":1,"\\u006dodel":2}',
+    ],
+)
+def test_a_model_that_stands_twice_is_a_fault_however_it_is_written(body):
+    assert read_body(body)[0].fault == "model_twice"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"a","tools":[{"model":"b"}],"x":"\\"model\\":1"}',
+        b'{"x":{"model":"a","model":"b"},"model":"c"}',
+        b'{"model":"a","Model":"b"," model":"c"}',
+        b'[{"model":"a","model":"b"}]',
+    ],
+)
+def test_a_model_that_stands_twice_elsewhere_is_none(body):
+    assert (read_body(body)[0].fault, read_body(body)[1]) == ("", body)
+
+
+@pytest.mark.parametrize(
+    "walked", [b'"litellm_metadata":1', b'"model":"m","x":{"model":1}', b'"\\u006dodel":"m"']
+)
+def test_an_object_of_very_many_members_is_a_fault_where_they_must_be_walked(walked):
+    own = len(json.loads(b"{%s}" % walked))
+
+    def fault_of(count):
+        others = b",".join(b'"k%d":1' % number for number in range(count - own))
+        return read_body(b"{%s,%s}" % (others, walked))[0].fault
+
+    assert (fault_of(MEMBERS_MAX), fault_of(MEMBERS_MAX + 1)) == ("", "too_many_members")
+
+
+def test_an_object_of_very_many_members_passes_where_nothing_can_be_cut_or_stand_twice():
+    body = b'{"model":"m",%s}' % b",".join(b'"k%d":1' % number for number in range(2 * MEMBERS_MAX))
+    assert read_body(body) == (BodyView(model="m"), body)
+
+
+def test_metadata_beyond_its_limit_is_cut_out_and_not_read():
+    long = b'"' + b"x" * METADATA_BYTES_MAX + b'"'
+    body = b'{"litellm_metadata":{"a":%s},"metadata":{"user_id":%s},"model":"m"}' % (long, long)
+    view, left = read_body(body)
+    assert view == BodyView(model="m", is_metadata_too_long=True)
+    assert left == b'{"metadata":{"user_id":%s},"model":"m"}' % long
+
+
+def marked(*marks):
+    blocks = b",".join(b'{"type":"text","text":"x","cache_control":%s}' % mark for mark in marks)
+    return b'{"system":[%s],"messages":[]}' % blocks
+
+
+FIVE, HOUR = b'{"type":"ephemeral"}', b'{"ttl" : "1h", "type":"ephemeral"}'
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (marked(), "none"),
+        (marked(FIVE), "5m"),
+        (marked(b'{"type":"ephemeral","ttl":"5m"}'), "5m"),
+        (marked(b'{"type":"ephemeral","ttl":null}'), "5m"),
+        (marked(HOUR), "1h"),
+        (marked(HOUR, HOUR), "1h"),
+        (marked(FIVE, HOUR), "both"),
+        (marked(b"null"), "none"),
+        (marked(b'{"ttl":"2d"}'), "none"),
+        (marked(b'{"ttl":7}'), "none"),
+        (b'{"cache_control":{"ttl":"1h"},"messages":[]}', "1h"),
+        (b'{"messages":[{"content":[{"content":[{"cache_control":{"ttl":"1h"}}]}]}]}', "1h"),
+        (b'{"messages":[{"content":"\\"cache_control\\":{\\"ttl\\":\\"1h\\"}"}]}', "none"),
+        (b'{"messages":[{"content":"cache_control"}]}', "none"),
+        (marked(*[FIVE] * CACHE_MARKS_MAX, HOUR), "5m"),
+    ],
+)
+def test_the_lifetimes_that_cache_marks_ask_for_are_read_wherever_they_stand(body, expected):
+    assert read_body(body)[0].cache_ttls == expected

@@ -11,8 +11,8 @@ from schemas.exchange import Outcome
 from schemas.requests import RequestStarted
 from schemas.responses import ResponseFinished
 from schemas.usage import TokenCounts, UsageRecorded
+from schemas.usage_rules import Reading
 from services.edge.events import HEADER_CHARS_MAX, Ending, Place, closing, opening, usage_so_far
-from services.edge.tap.reading import Reading
 from tests.unit.edge.exchanges import (
     EDGE_ID,
     EXCHANGE,
@@ -163,6 +163,9 @@ NO_USAGE = {
     "stop_reason": "",
 }
 PARTIAL = msgspec.structs.replace(READING, usage_status="partial", stop_reason="")
+ESTIMATED = msgspec.structs.replace(
+    READING, usage_status="estimated", estimated_dimensions=("output_tokens",), stop_reason=""
+)
 
 ENDINGS = {
     "refused": (
@@ -181,7 +184,11 @@ ENDINGS = {
         {"usage_status": "partial", "stop_reason": ""},
     ),
     "timed_out": (NOTHING, {"http_status": 504, "error_type": "timeout_error"}, NO_USAGE),
-    "client_gone": (READING, {}, {}),
+    "client_gone": (
+        ESTIMATED,
+        {},
+        {"usage_status": "estimated", "estimated_dimensions": ("output_tokens",), "stop_reason": ""},
+    ),
     "orphaned": (PARTIAL, {"http_status": 200}, {"usage_status": "partial", "stop_reason": ""}),
 }
 

@@ -6,7 +6,15 @@ import hmac
 import pytest
 
 from services.edge.headers import gateway_credential, headers_up, own_credential
-from services.edge.identity import Caller, Credentials, identify, own_key_id, read_credentials
+from services.edge.identity import (
+    SECRET_CHARS_MIN,
+    Caller,
+    Credentials,
+    identify,
+    own_key_id,
+    read_credentials,
+    secrets_of,
+)
 
 MASTER = "sk-master-1234"
 
@@ -146,3 +154,63 @@ def test_the_gateways_credential_takes_the_callers_place():
     with_token = headers_up(headers, gateway_credential("", "token"), None)
     assert with_key == [(b"accept", b"*/*"), (b"x-api-key", b"ours")]
     assert with_token == [(b"accept", b"*/*"), (b"authorization", b"Bearer token")]
+
+
+def test_a_master_key_beyond_ascii_is_not_booked_as_a_key_of_the_callers_own():
+    headers = [(b"authorization", "Bearer sk-schlüssel".encode()), (b"x-api-key", b"sk-ant-1")]
+    caller = caller_of(*headers, master_key="sk-schlüssel", gateway_has_credential=False)
+    assert caller == Caller(own_key_id("sk-ant-1", ""), True)
+
+
+KEY = "sk-caller-0123456789"
+
+
+@pytest.mark.parametrize(
+    "leak",
+    [
+        (b"api-key", KEY.encode()),
+        (b"x-goog-api-key", KEY.encode()),
+        (b"anthropic-key", b"Bearer " + KEY.encode()),
+        (b"x-other", b"token " + KEY.encode()),
+    ],
+)
+@pytest.mark.parametrize(
+    "header", [(b"x-litellm-api-key", KEY), (b"authorization", f"Bearer {KEY}"), (b"x-api-key", KEY)]
+)
+def test_a_key_that_was_shown_to_the_gateway_goes_up_under_no_name(header, leak):
+    headers = [(header[0], header[1].encode()), leak, (b"accept", b"*/*")]
+    secrets = secrets_of(read_credentials(headers), Caller("master", False), "")
+    assert headers_up(headers, [], None, secrets) == [(b"accept", b"*/*")]
+
+
+def test_the_master_key_goes_up_under_no_name_in_own_key_mode_either():
+    headers = [(b"api-key", MASTER.encode()), (b"x-api-key", KEY.encode()), (b"x-copy", KEY.encode())]
+    secrets = secrets_of(read_credentials(headers), Caller("own:1", True), MASTER)
+    assert headers_up(headers, own_credential(headers, MASTER), None, secrets) == [
+        (b"x-copy", KEY.encode()),
+        (b"x-api-key", KEY.encode()),
+    ]
+
+
+def test_a_word_that_was_sent_in_place_of_a_key_does_not_silence_other_headers():
+    word = "x" * (SECRET_CHARS_MIN - 1)
+    headers = [(b"x-api-key", word.encode()), (b"anthropic-beta", word.encode())]
+    secrets = secrets_of(read_credentials(headers), Caller("anonymous", False), "")
+    assert headers_up(headers, [], None, secrets) == [(b"anthropic-beta", word.encode())]
+
+
+def test_a_subscription_token_of_the_callers_own_goes_up_unchanged():
+    headers = [(b"authorization", b"Bearer sk-ant-oat01-abc"), (b"anthropic-beta", b"oauth-2025-04-20")]
+    caller = caller_of(*headers, gateway_has_credential=False)
+    up = headers_up(
+        headers, own_credential(headers, ""), None, secrets_of(read_credentials(headers), caller, "")
+    )
+    assert caller == Caller(own_key_id("sk-ant-oat01-abc", ""), True)
+    assert sorted(up) == sorted(headers)
+
+
+def test_both_headers_of_a_key_helper_go_up_in_own_key_mode_and_neither_otherwise():
+    both = [(b"authorization", b"Bearer " + KEY.encode()), (b"x-api-key", KEY.encode())]
+    assert headers_up(both, own_credential(both, ""), None) == both
+    assert headers_up(both, gateway_credential("ours", ""), None) == [(b"x-api-key", b"ours")]
+    assert caller_of(*both, master_key=KEY) == Caller("master", False)

@@ -4,13 +4,16 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from schemas import topics
 from schemas.responses import ResponseFinished
 from schemas.usage import UsageRecorded
+from schemas.usage_rules import Reading
 from services.edge import events
 from services.edge.events import Ending, Place
 from services.edge.orphans import close_orphans
-from services.edge.tap.reading import Reading
-from services.runtime.spool.store import CLOSED, OPENED, STARTED, Spool
+from services.runtime.records import OutgoingRecord
+from services.runtime.spool.frames import ADDED, CLOSED, OPENED, STARTED
+from services.runtime.spool.store import Spool
 from tests.unit.edge.exchanges import EXCHANGE, READING, event_of, numbered
 
 NOW = datetime(2026, 11, 22, 13, tzinfo=UTC)
@@ -84,6 +87,20 @@ def test_orphans_are_closed_once(tmp_path):
     again = Spool(tmp_path, 1 << 20)
     assert (close_orphans(again, NOW), again.entries) == (0, 7)
     again.close()
+
+
+def test_facts_of_a_batch_are_kept_and_published_though_its_exchange_is_orphaned(tmp_path):
+    spool = Spool(tmp_path, 1 << 20)
+    fact = OutgoingRecord(topics.BATCH_FACTS, b"msgbatch_1", b"{}", ())
+    spool.append(IN_STREAM.request_id, OPENED, events.opening(IN_STREAM))
+    spool.append(IN_STREAM.request_id, ADDED, [fact])
+    spool.close()
+    spool = Spool(tmp_path, 1 << 20)
+    assert close_orphans(spool, NOW) == 1
+    _, added, closed = spool.read(0, 10)
+    assert (added.stage, added.records, closed.stage) == (ADDED, (fact,), CLOSED)
+    assert tuple(map(event_of, closed.records)) == orphaned(IN_STREAM, Reading(), spool, 3, 0)
+    spool.close()
 
 
 def test_a_spool_without_orphans_is_left_as_it_is(tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.edge.targets import TARGET_BYTES_MAX, Target, target_of
+from services.edge.targets import TARGET_BYTES_MAX, Target, batch_id_of, creates_batch, is_hello, target_of
 
 CLASSIFIED = [
     ("POST", "/v1/messages", "messages", "/v1/messages"),
@@ -61,6 +61,21 @@ def test_what_only_looks_like_a_route_is_refused(path):
     assert target_of("POST", path, b"", b"") == "unknown_route"
 
 
+@pytest.mark.parametrize("method", ["TRACE", "CONNECT"])
+def test_a_method_that_would_show_the_gateways_credential_or_open_a_tunnel_is_refused(method):
+    assert target_of(method, b"/v1/models", b"", b"") == "method_unserved"
+
+
+def test_only_the_probe_itself_is_a_hello():
+    assert [is_hello(method, b"/anthropic/api/hello") for method in ("HEAD", "GET", "POST")] == [
+        True,
+        True,
+        False,
+    ]
+    others = (b"/anthropic/api/hello/", b"/anthropic//api/hello", b"/anthropic/api/hello2", b"/v1/api/hello")
+    assert not any(is_hello("GET", path) for path in others)
+
+
 def test_the_query_goes_up_byte_for_byte():
     query = b"beta=true&beta=&a=%2F+%zz&b=1;2&&"
     assert target_of("GET", b"/v1/models", query, b"") == Target(
@@ -115,3 +130,30 @@ def test_a_target_may_be_as_long_as_the_limit_and_no_longer():
 @pytest.mark.parametrize(("path", "query"), [("/v1/ä".encode(), b""), (b"/v1/models", "q=ä".encode())])
 def test_a_target_beyond_ascii_is_refused(path, query):
     assert target_of("GET", path, query, b"") == "target_not_ascii"
+
+
+@pytest.mark.parametrize(
+    ("path", "batch_id"),
+    [
+        (b"/anthropic/v1/messages/batches/msgbatch_1/results", "msgbatch_1"),
+        (b"/v1/messages//batches/./msg%62atch_1/results", "msgbatch_1"),
+        (b"/v1/messages/batches/a%2Fb/results", ""),
+        (b"/v1/messages/batches/msgbatch_1", ""),
+        (b"/v1/models", ""),
+    ],
+)
+def test_the_batch_whose_results_are_asked_for_is_known_by_every_spelling(path, batch_id):
+    assert batch_id_of(target_of("GET", path, b"beta=true", b"")) == batch_id
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "creates"),
+    [
+        ("POST", b"/v1/messages/batches", True),
+        ("POST", b"/v1/messages/%62atches/", True),
+        ("GET", b"/v1/messages/batches", False),
+        ("POST", b"/v1/messages/batches/x/cancel", False),
+    ],
+)
+def test_a_batch_is_made_by_one_call(method, path, creates):
+    assert creates_batch(method, target_of(method, path, b"", b"")) is creates

@@ -89,6 +89,17 @@ async with beside(follows(), fails()):
     assert (found, events(lines[:1])[0]["reason"]) == (code, "the cause")
 
 
+def test_a_refusal_before_the_tasks_beside_it_have_begun_is_the_only_thing_said():
+    body = """
+async def works():
+    await asyncio.Event().wait()
+async with beside(works()):
+    raise StartRefused("the port is taken.")
+"""
+    code, lines = outcome("service", body)
+    assert (code, lines[1:]) == (2, ["tollhouse room: the port is taken."])
+
+
 @pytest.mark.parametrize(
     ("body", "expected"),
     [

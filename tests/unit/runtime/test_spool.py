@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from services.runtime.errors import StartRefused
 from services.runtime.records import OutgoingRecord
 from services.runtime.spool.adoption import abandoned, open_spools
-from services.runtime.spool.frames import CLOSED, HEAD_BYTES, OPENED, STARTED
+from services.runtime.spool.frames import ADDED, CLOSED, HEAD_BYTES, OPENED, STARTED
 from services.runtime.spool.segment import SpoolFailed, segment_paths
 from services.runtime.spool.store import SEGMENTS_MIN, Entry, Spool, SpoolFull
 from services.runtime.spool.survey import surveyed
@@ -96,6 +96,27 @@ def test_what_is_open_stays_after_kafka_has_it_until_it_is_closed(tmp_path):
     assert spool.entries_of("b") == [Entry(2, "b", OPENED, (record("2"),))]
     assert spool.read(spool.acknowledged, 10) == [Entry(3, "a", CLOSED, (record("3"),))]
     spool.append("b", CLOSED, [])
+    spool.forget(4)
+    spool.close()
+    spool = opened(tmp_path / "0000")
+    assert state(spool) == (0, 0, 4, HEAD_BYTES)
+    spool.close()
+
+
+def test_what_is_added_is_published_in_its_turn_and_neither_opens_nor_closes(tmp_path):
+    spool = opened(tmp_path / "0000")
+    spool.append("a", OPENED, [record("1")])
+    spool.append("a", ADDED, [record("2")])
+    spool.append("b", ADDED, [record("3")])
+    spool.forget(1)
+    abandon(spool)
+    (survey,) = surveyed(tmp_path)
+    assert (survey.entries, survey.open_exchanges) == (2, 1)
+    spool = opened(tmp_path / "0000")
+    assert (spool.unclosed(), spool.entries_of("a")) == (["a"], [Entry(1, "a", OPENED, (record("1"),))])
+    added = [Entry(2, "a", ADDED, (record("2"),)), Entry(3, "b", ADDED, (record("3"),))]
+    assert spool.read(spool.acknowledged, 10) == added
+    spool.append("a", CLOSED, [])
     spool.forget(4)
     spool.close()
     spool = opened(tmp_path / "0000")

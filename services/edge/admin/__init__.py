@@ -1,0 +1,1 @@
+"""The admin API: keys, teams and customers under LiteLLM's routes, for whoever holds the master key."""
