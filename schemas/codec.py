@@ -5,8 +5,10 @@ from typing import Literal, NamedTuple, TypeVar
 
 import msgspec
 
+from schemas.batches import BatchCreated, BatchFact, BatchItems, BatchSeen, BatchState
 from schemas.dead_letters import DeadLetter
 from schemas.edges import Heartbeat
+from schemas.keys import KeyRecord, record_key
 from schemas.price_books import PriceBookPublished
 from schemas.rated import RatedUsage
 from schemas.requests import RequestStarted
@@ -21,6 +23,9 @@ KindName = Literal[
     "heartbeat",
     "dead_letter",
     "price_book_published",
+    "batch_fact",
+    "batch_state",
+    "key_record",
 ]
 Event = (
     RequestStarted
@@ -30,6 +35,9 @@ Event = (
     | Heartbeat
     | DeadLetter
     | PriceBookPublished
+    | BatchFact
+    | BatchState
+    | KeyRecord
 )
 AnyEvent = TypeVar("AnyEvent", bound=msgspec.Struct)
 
@@ -41,6 +49,9 @@ VERSIONS: Mapping[KindName, int] = {
     "heartbeat": 1,
     "dead_letter": 1,
     "price_book_published": 1,
+    "batch_fact": 1,
+    "batch_state": 1,
+    "key_record": 1,
 }
 STRUCTS: Mapping[KindName, type[Event]] = {
     "request_started": RequestStarted,
@@ -50,14 +61,17 @@ STRUCTS: Mapping[KindName, type[Event]] = {
     "heartbeat": Heartbeat,
     "dead_letter": DeadLetter,
     "price_book_published": PriceBookPublished,
+    "batch_fact": BatchFact,
+    "batch_state": BatchState,
+    "key_record": KeyRecord,
 }
 _KINDS: Mapping[type[msgspec.Struct], KindName] = {struct: kind for kind, struct in STRUCTS.items()}
 _TYPES = {kind: f"tollhouse.{kind}.v{version}".encode() for kind, version in VERSIONS.items()}
 _DATASCHEMAS = {
     kind: f"urn:tollhouse:schema:{kind}:v{version}".encode() for kind, version in VERSIONS.items()
 }
-# The one message of msgspec that quotes what stood in the record: a word that is not in a closed set.
-_QUOTING = "Invalid enum value"
+# The messages of msgspec that quote what stood in the record: a word that is not in a closed set.
+_QUOTING = ("Invalid enum value", "Invalid value")
 _ENCODER = msgspec.json.Encoder()
 _DECODERS: Mapping[type[msgspec.Struct], msgspec.json.Decoder[msgspec.Struct]] = {
     struct: msgspec.json.Decoder(struct) for struct in STRUCTS.values()
@@ -133,13 +147,18 @@ def key(event: Event) -> bytes | None:
         return event.edge_id.encode()
     if isinstance(event, PriceBookPublished):
         return str(event.book_seq).encode()
+    if isinstance(event, BatchFact | BatchState):
+        return event.batch_id.encode()
+    if isinstance(event, KeyRecord):
+        return record_key(event.record).encode()
     return event.key
 
 
 def _without_value(message: str) -> str:
-    if not message.startswith(_QUOTING):
+    quoting = next((each for each in _QUOTING if message.startswith(each)), None)
+    if quoting is None:
         return message
-    return f"{_QUOTING} - at {message.rpartition(' - at ')[2]}"
+    return f"{quoting} - at {message.rpartition(' - at ')[2]}"
 
 
 def _envelope(event: Event) -> Envelope:
@@ -156,5 +175,22 @@ def _envelope(event: Event) -> Envelope:
         return Envelope(f"{event.edge_id}/{millis}", event.edge_id, f"/edges/{event.edge_id}")
     if isinstance(event, PriceBookPublished):
         return Envelope(f"{event.book_seq}/{event.book_hash}", event.label, "/rating")
+    if isinstance(event, BatchFact):
+        source = f"/edges/{event.edge_id}" if event.edge_id else "/batch_tracker"
+        return Envelope(f"{event.batch_id}/{_name_of(event)}", event.batch_id, source)
+    if isinstance(event, BatchState):
+        return Envelope(f"{event.batch_id}/{event.version}/{event.writer}", event.batch_id, "/batch_tracker")
+    if isinstance(event, KeyRecord):
+        return Envelope(event.change_id, record_key(event.record), f"/edges/{event.edge_id}")
     place = f"{event.topic}/{event.partition}/{event.offset}"
     return Envelope(place, place, f"/stages/{event.stage}")
+
+
+def _name_of(event: BatchFact) -> str:
+    if isinstance(event.fact, BatchCreated):
+        return "created"
+    if isinstance(event.fact, BatchItems):
+        return f"items/{event.fact.chunk}"
+    if isinstance(event.fact, BatchSeen):
+        return f"seen/{int(event.at.timestamp() * 1000)}"
+    return "deleted"

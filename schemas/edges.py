@@ -11,6 +11,7 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     """Proof of life; `exchange_seq` is the last number given out, so that a gap can be seen from outside.
 
     `shed` of them were served without a record, as the spool was full and the edge is told to go on then.
+    Every number below `oldest_open_seq` has closed; 0 where none is open, or an earlier release does not say.
     """
 
     edge_id: EdgeId
@@ -22,3 +23,4 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     spool_entries: int
     spool_bytes: int
     shed: int = 0
+    oldest_open_seq: int = 0

@@ -116,9 +116,14 @@ def _object(info: StructType) -> JsonObject:
     return {
         "description": inspect.cleandoc(info.cls.__doc__ or ""),
         "type": "object",
-        "properties": {field.encode_name: _member(field) for field in info.fields},
-        "required": [field.encode_name for field in info.fields if field.required],
+        "properties": {**_tag(info), **{field.encode_name: _member(field) for field in info.fields}},
+        "required": [*_tag(info), *(field.encode_name for field in info.fields if field.required)],
     }
+
+
+def _tag(info: StructType) -> JsonObject:
+    """Describe the member by which one of several types is told from the others."""
+    return {} if info.tag_field is None else {info.tag_field: {"type": "string", "enum": [info.tag]}}
 
 
 def _member(field: Field) -> JsonObject:

@@ -78,6 +78,9 @@ USAGE = "gateway.usage.v1"
 RATED = "gateway.rated.v1"
 EDGES = "gateway.edges.v1"
 PRICE_BOOKS = "gateway.price_books.v1"
+BATCH_FACTS = "gateway.batch_facts.v1"
+BATCHES = "gateway.batches.v1"
+KEYS = "gateway.keys.v1"
 
 
 @cache

@@ -12,14 +12,15 @@ HOST = "127.0.0.1"
 RATING_PORT_STEP = 1
 SINK_PORT_STEP = 2
 SIMULATED_PORT_STEP = 3
+BATCH_TRACKER_PORT_STEP = 4
 # What an exchange that is open may take when the stack is stopped; all of it must be down within 10 s.
 EDGE_SHUTDOWN_S_MAX = 3
 SIMULATED_KEY = "sk-ant-simulated"
 # Credentials stay with the service that uses them.
+UPSTREAM_SECRETS = frozenset(("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"))
 SECRETS_OF = {
-    "edge": frozenset(
-        ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "TOLLHOUSE_MASTER_KEY", "LITELLM_MASTER_KEY")
-    ),
+    "edge": UPSTREAM_SECRETS | {"TOLLHOUSE_MASTER_KEY", "LITELLM_MASTER_KEY"},
+    "batch-tracker": UPSTREAM_SECRETS,
     "sink": frozenset(("CLICKHOUSE_PASSWORD",)),
     "clickhouse": frozenset(("CLICKHOUSE_PASSWORD",)),
 }
@@ -119,6 +120,7 @@ def _services(options: StackOptions) -> list[Child]:
             ("edge", 0, 1),
             ("rating", RATING_PORT_STEP, 2),
             ("sink", SINK_PORT_STEP, 2),
+            ("batch-tracker", BATCH_TRACKER_PORT_STEP, 2),
         )
     ]
 
@@ -131,6 +133,7 @@ def _environ(options: StackOptions, kafka: str, clickhouse: str, upstream: str) 
         "TOLLHOUSE_PORT": str(options.port),
         "TOLLHOUSE_RATING_PORT": str(options.port + RATING_PORT_STEP),
         "TOLLHOUSE_SINK_PORT": str(options.port + SINK_PORT_STEP),
+        "TOLLHOUSE_BATCH_TRACKER_PORT": str(options.port + BATCH_TRACKER_PORT_STEP),
         "TOLLHOUSE_SPOOL_DIRECTORY": str(options.data_dir / "spool"),
         "TOLLHOUSE_SHUTDOWN_S_MAX": str(EDGE_SHUTDOWN_S_MAX),
         "ANTHROPIC_API_BASE": upstream,
@@ -149,13 +152,13 @@ def _credential(options: StackOptions) -> str:
 
 def _addresses(options: StackOptions, kafka: str, clickhouse: str, upstream: str) -> list[tuple[str, str]]:
     edge = f"http://{HOST}:{options.port}"
-    rating, sink = options.port + RATING_PORT_STEP, options.port + SINK_PORT_STEP
+    probed = (0, RATING_PORT_STEP, SINK_PORT_STEP, BATCH_TRACKER_PORT_STEP)
     return [
         ("edge", f"{edge}/anthropic   (the base URL for clients)"),
         ("upstream", f"{upstream}   ({_credential(options)})"),
         ("kafka", kafka),
         ("clickhouse", clickhouse),
-        ("metrics", f"{edge}/metrics, http://{HOST}:{rating}/metrics, http://{HOST}:{sink}/metrics"),
+        ("metrics", ", ".join(f"http://{HOST}:{options.port + step}/metrics" for step in probed)),
         ("data", str(options.data_dir)),
         ("logs", str(options.data_dir / "logs")),
     ]

@@ -4,7 +4,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, Self
 
 from schemas import codec, topics
+from schemas.batches import BatchState
 from schemas.codec import AnyEvent
+from schemas.dead_letters import DeadLetter
 from schemas.edges import Heartbeat
 from schemas.price_books import PriceBookPublished
 from schemas.rated import RatedUsage
@@ -14,14 +16,26 @@ from services.runtime.records import ConsumedRecord, DeadRecord
 from services.sink.rows import (
     Row,
     Unstorable,
+    batch_row,
     book_row,
+    dead_letter_row,
     edge_row,
     ledger_row,
     request_row,
     response_row,
     usage_row,
 )
-from services.sink.tables import COST_LEDGER, EDGES, PRICE_BOOKS, REQUESTS, RESPONSES, USAGE, Table
+from services.sink.tables import (
+    BATCHES,
+    COST_LEDGER,
+    DEAD_LETTERS,
+    EDGES,
+    PRICE_BOOKS,
+    REQUESTS,
+    RESPONSES,
+    USAGE,
+    Table,
+)
 
 
 class Block(NamedTuple):
@@ -55,7 +69,7 @@ class Block(NamedTuple):
 
 
 class Gathered(NamedTuple):
-    """What a batch of records came to: at most one block per table, and the records that are no rows."""
+    """What a batch of records came to: one block at most per table and topic; records that are no rows."""
 
     blocks: Sequence[Block]
     dead: Sequence[DeadRecord]
@@ -87,7 +101,13 @@ _SOURCES: Mapping[str, _Source] = {
     topics.RESPONSES: _Source((RESPONSES,), _read_as(ResponseFinished, response_row)),
     topics.RATED: _Source((USAGE, COST_LEDGER), _rated),
     topics.EDGES: _Source((EDGES,), _read_as(Heartbeat, edge_row)),
+    topics.BATCHES: _Source((BATCHES,), _read_as(BatchState, batch_row)),
     topics.PRICE_BOOKS: _Source((PRICE_BOOKS,), _read_as(PriceBookPublished, book_row)),
+    **{
+        each.name: _Source((DEAD_LETTERS,), _read_as(DeadLetter, dead_letter_row))
+        for each in topics.all_topics()
+        if each.kind == "dead_letter"
+    },
 }
 TOPICS = tuple(_SOURCES)
 
@@ -98,6 +118,8 @@ def gather(records: Sequence[ConsumedRecord]) -> Gathered:
     kept: dict[str, list[ConsumedRecord]] = {topic: [] for topic in TOPICS}
     dead: list[DeadRecord] = []
     for record in records:
+        if record.value is None and topics.topic(record.topic).cleanup == "compact":
+            continue  # a tombstone: the topic forgets, the table does not
         try:
             found = _SOURCES[record.topic].rows(record)
         except (codec.Undecodable, Unstorable) as exc:

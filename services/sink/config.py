@@ -14,6 +14,7 @@ class SinkConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     A block is inserted when it has `block_rows_max` rows or its first row has waited `block_wait_ms_max`:
     few large parts are what ClickHouse likes, and a second is how stale an analyst's view may be.
+    usage_hourly is looked after every `hourly_every_s`.
     """
 
     group_id: str = "tollhouse.sink"
@@ -21,6 +22,7 @@ class SinkConfig(msgspec.Struct, frozen=True, kw_only=True):
     block_rows_max: int = 50_000
     block_wait_ms_max: int = 1_000
     retry_wait_ms_max: int = 10_000
+    hourly_every_s: int = 60
     host: str = "127.0.0.1"
     port: int = 4012
 
@@ -34,6 +36,8 @@ class SinkConfig(msgspec.Struct, frozen=True, kw_only=True):
             yield "block_wait_ms_max: must not be below 0"
         if self.retry_wait_ms_max < 1:
             yield "retry_wait_ms_max: must be above 0"
+        if self.hourly_every_s < 1:
+            yield "hourly_every_s: must be above 0"
         if not 0 <= self.port <= 65_535:
             yield "port: must be from 0 to 65535"
 

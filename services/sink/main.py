@@ -8,6 +8,7 @@ from services.runtime.consumer_service import run_consumer
 from services.runtime.kafka import KafkaConfig
 from services.sink.config import SinkConfig
 from services.sink.handler import SinkStage
+from services.sink.hourly import HourlyRebuilder
 from services.sink.store import BlockStore
 
 
@@ -23,5 +24,10 @@ async def run_sink(
     )
     async with ClickHouse(clickhouse) as client:
         store = BlockStore(client, config.retry_wait_ms_max)
+        hourly = HourlyRebuilder(client, config.hourly_every_s)
+        stage = SinkStage(store, hourly.own)
         address = (config.host, config.port)
-        await run_consumer(SinkStage(store), consumer, kafka, address, stopping, lambda: store.is_available)
+        async with asyncio.TaskGroup() as group:
+            rebuilding = group.create_task(hourly.run())
+            await run_consumer(stage, consumer, kafka, address, stopping, lambda: store.is_available)
+            rebuilding.cancel()

@@ -14,13 +14,27 @@ from typing import cast
 import msgspec
 
 from schemas.attribution import Attribution
+from schemas.batches import BatchState
+from schemas.dead_letters import DeadLetter
 from schemas.edges import Heartbeat
 from schemas.price_books import PriceBookPublished
 from schemas.rated import CostLine, RatedUsage
 from schemas.requests import RequestStarted
 from schemas.responses import ResponseFinished
 from schemas.usage import TokenCounts
-from services.sink.tables import COST_LEDGER, EDGES, PRICE_BOOKS, REQUESTS, RESPONSES, TABLES, USAGE, Table
+from services.sink.letters import COUNT_MAX, exchange_of
+from services.sink.tables import (
+    BATCHES,
+    COST_LEDGER,
+    DEAD_LETTERS,
+    EDGES,
+    PRICE_BOOKS,
+    REQUESTS,
+    RESPONSES,
+    TABLES,
+    USAGE,
+    Table,
+)
 
 Row = tuple[object, ...]
 """The values of one row, in the order of its table's columns."""
@@ -29,15 +43,15 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 # toStartOfHour, which sorts the tables, counts seconds in 32 bits.
 TIME_MS_MAX = 2**32 * 1000 - 1
-# What ClickHouse itself counts with, signed or not.
-COUNT_MAX = 2**63 - 1
 STATUS_MAX = 2**16 - 1
 # The columns are Decimal(38, 18). A sum over them may not reach 1e20, and ClickHouse would not say so: this
 # limit lets a hundred thousand million rows add up. Its digits fit the 28 that decimal counts with, too.
 MONEY_STEP_USD = Decimal("1e-18")
 MONEY_USD_MAX = Decimal(10) ** 9
-# The one kind that is stored: reversals are derived, see schemas/clickhouse/0006_cost_ledger.sql.
+# Only charges are stored: reversals are derived, see schemas/clickhouse/0006_cost_ledger.sql. A charge takes the
+# place of that of its kind at its book. So an orphan's is of another: it stood until a real ending was booked.
 CHARGE = "charge"
+ORPHANS_CHARGE = "orphans_charge"
 _JSON = msgspec.json.Encoder()
 
 
@@ -115,7 +129,7 @@ def ledger_row(event: RatedUsage, appended_ms: int) -> Row:
         _uuid("request_id", fact.request_id),
         _time_ms("started_at", fact.started_at),
         event.book_seq,
-        CHARGE,
+        ORPHANS_CHARGE if fact.outcome == "orphaned" else CHARGE,
         event.row_version,
         appended_ms if event.booked_at is None else _time_ms("booked_at", event.booked_at),
         fact.attribution.virtual_key_id,
@@ -205,8 +219,60 @@ def edge_row(event: Heartbeat) -> Row:
         event.spool_entries,
         event.spool_bytes,
         event.shed,
+        event.oldest_open_seq,
     )
     return _with_counts_checked(EDGES, row)
+
+
+def batch_row(event: BatchState) -> Row:
+    """Give the row of a batch's state; the beginning of time where it has not ended, or is not closed."""
+    counts, booked = event.counts, event.booked
+    row = (
+        event.batch_id,
+        event.version,
+        _time_ms("at", event.at),
+        event.phase,
+        event.status,
+        _time_ms("created_at", event.created_at),
+        _time_ms("expires_at", event.expires_at),
+        _time_ms("ended_at", event.ended_at or _EPOCH),
+        _time_ms("closed_at", event.closed_at or _EPOCH),
+        *_attribution(event.attribution),
+        event.credential,
+        event.request_id,
+        event.is_adopted,
+        event.models,
+        event.requests,
+        counts.processing,
+        counts.succeeded,
+        counts.errored,
+        counts.canceled,
+        counts.expired,
+        event.lines_read,
+        booked.succeeded,
+        booked.errored,
+        booked.canceled,
+        booked.expired,
+        event.malformed,
+        event.error,
+    )
+    return _with_counts_checked(BATCHES, row)
+
+
+def dead_letter_row(event: DeadLetter) -> Row:
+    """Give the row of a dead letter: where and why, and which exchange it was about; none of its bytes."""
+    row = (
+        event.topic,
+        event.partition,
+        event.offset,
+        event.stage,
+        _time_ms("dead_at", event.dead_at),
+        event.error_class,
+        event.error,
+        *exchange_of(event),
+        len(event.value or b""),
+    )
+    return _with_counts_checked(DEAD_LETTERS, row)
 
 
 def _with_counts_checked(table: Table, row: Row) -> Row:

@@ -5,7 +5,7 @@ A row is never given up for the store's fault, and never for a neighbour's.
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import structlog
@@ -22,6 +22,19 @@ log = structlog.get_logger(__name__)
 RETRY_WAIT_S_MIN = 0.1
 # More refused rows than this in one block are no accident of a few events: somebody has to look.
 DEAD_ROWS_PER_BLOCK_MAX = 100
+# How often a store that stays away is mentioned again, while the reason is the same.
+REMINDER_S = 60.0
+# What a person looks at, by ClickHouse's code; None is no answer, or one that is not ClickHouse's.
+_REMEDIES: Mapping[int | None, str] = {
+    None: "is it up, and is clickhouse.url its address?",
+    159: "inserts take too long: look at system.merges and system.processes",
+    202: "too many queries run: look at system.processes",
+    241: "out of memory: look at system.processes, or lower sink.block_rows_max",
+    242: "its replica is read-only: look at Keeper and system.replicas",
+    243: "its disk is full: look at system.disks",
+    252: "merges are behind: look at system.merges, or raise sink.block_wait_ms_max",
+}
+_OTHER_REMEDY = "look at its log; the block is tried again until it is taken"
 
 
 class Inserts(Protocol):
@@ -46,6 +59,7 @@ class BlockStore:
         self._clickhouse = clickhouse
         self._retry_wait_s_max = retry_wait_ms_max / 1000
         self._away_since: float | None = None
+        self._said: tuple[int | None, float] = (None, 0.0)
         metrics.sink_store_away.set(0)
 
     @property
@@ -106,10 +120,24 @@ class BlockStore:
             return
 
     def _went_away(self, table: str, error: StoreUnavailable) -> None:
+        """Say so once, again for another reason, and from time to time while it lasts."""
+        now = time.monotonic()
+        event = "sink.store_still_away"
         if self._away_since is None:
-            self._away_since = time.monotonic()
+            self._away_since = now
+            event = "sink.store_went_away"
             metrics.sink_store_away.set(1)
-            log.warning("sink.store_went_away", table=table, error=str(error), code=error.code)
+        elif self._said[0] == error.code and now - self._said[1] < REMINDER_S:
+            return
+        self._said = (error.code, now)
+        log.warning(
+            event,
+            table=table,
+            error=str(error),
+            code=error.code,
+            away_ms=round((now - self._away_since) * 1000),
+            remedy=_REMEDIES.get(error.code, _OTHER_REMEDY),
+        )
 
     def _came_back(self) -> None:
         if self._away_since is not None:

@@ -154,6 +154,7 @@ EDGES = Table(
         ("spool_entries", "UInt64"),
         ("spool_bytes", "UInt64"),
         ("shed", "UInt64"),
+        ("oldest_open_seq", "UInt64"),
     ),
 )
 COST_LEDGER = Table(
@@ -189,4 +190,52 @@ PRICE_BOOKS = Table(
         ("content", "String"),
     ),
 )
-TABLES = (USAGE, REQUESTS, RESPONSES, EDGES, COST_LEDGER, PRICE_BOOKS)
+DEAD_LETTERS = Table(
+    "dead_letters",
+    (
+        ("topic", _WORD),
+        ("partition", "UInt64"),
+        ("offset", "UInt64"),
+        ("stage", _WORD),
+        ("dead_at", _TIME),
+        ("error_class", _WORD),
+        ("error", "String"),
+        ("request_id", "UUID"),
+        ("edge_id", _WORD),
+        ("exchange_seq", "UInt64"),
+        ("value_bytes", "UInt64"),
+    ),
+)
+BATCHES = Table(
+    "batches",
+    (
+        ("batch_id", "String"),
+        ("version", "UInt64"),
+        ("at", _TIME),
+        ("phase", _WORD),
+        ("status", _WORD),
+        ("created_at", _TIME),
+        ("expires_at", _TIME),
+        ("ended_at", _TIME),
+        ("closed_at", _TIME),
+        *_ATTRIBUTION,
+        ("credential", _WORD),
+        ("request_id", "String"),
+        ("is_adopted", "Bool"),
+        ("models", _WORDS),
+        ("requests", "UInt64"),
+        ("processing", "UInt64"),
+        ("succeeded", "UInt64"),
+        ("errored", "UInt64"),
+        ("canceled", "UInt64"),
+        ("expired", "UInt64"),
+        ("lines_read", "UInt64"),
+        ("booked_succeeded", "UInt64"),
+        ("booked_errored", "UInt64"),
+        ("booked_canceled", "UInt64"),
+        ("booked_expired", "UInt64"),
+        ("malformed", "UInt64"),
+        ("error", "String"),
+    ),
+)
+TABLES = (USAGE, REQUESTS, RESPONSES, EDGES, COST_LEDGER, PRICE_BOOKS, DEAD_LETTERS, BATCHES)

@@ -75,7 +75,8 @@ def test_the_head_of_a_schema():
         "title": "heartbeat",
         "description": "Proof of life; `exchange_seq` is the last number given out, so that a gap can be "
         "seen from outside.\n\n`shed` of them were served without a record, as the spool was full and the "
-        "edge is told to go on then.",
+        "edge is told to go on then.\nEvery number below `oldest_open_seq` has closed; 0 where none is open, "
+        "or an earlier release does not say.",
         "type": "object",
     }
 

@@ -49,7 +49,7 @@ class Stack:
 
     def __init__(self, data_dir, *options, environ=None):
         self.data_dir = data_dir
-        self.port, self.kafka_port, self.clickhouse_port = free_ports(4), free_ports(1), free_ports(1)
+        self.port, self.kafka_port, self.clickhouse_port = free_ports(5), free_ports(1), free_ports(1)
         self._options = options
         self._environ = environ or {}
         self.lines = []

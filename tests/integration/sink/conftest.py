@@ -50,18 +50,54 @@ def clickhouse_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def empty(clickhouse_url: str) -> ClickHouseConfig:
     """A ClickHouse that has never seen Tollhouse."""
     config = ClickHouseConfig(url=clickhouse_url)
-
-    async def drop() -> None:
-        async with ClickHouse(config) as clickhouse:
-            await clickhouse.command("DROP DATABASE IF EXISTS tollhouse SYNC")
-            await clickhouse.command("DROP DATABASE IF EXISTS tollhouse_raw SYNC")
-
-    asyncio.run(drop())
+    asyncio.run(_dropped(config))
     return config
 
 
+@pytest.fixture(scope="session")
+def as_migrated(clickhouse_url: str) -> list[str]:
+    """How every table reads when it is new."""
+    config = ClickHouseConfig(url=clickhouse_url)
+
+    async def read() -> list[str]:
+        await _dropped(config)
+        await migrate_tables(config)
+        async with ClickHouse(config) as clickhouse:
+            return await _as_created(clickhouse)
+
+    return asyncio.run(read())
+
+
 @pytest.fixture
-def migrated(empty: ClickHouseConfig) -> ClickHouseConfig:
-    """A ClickHouse with every table, all of them empty."""
-    asyncio.run(migrate_tables(empty))
-    return empty
+def migrated(clickhouse_url: str, as_migrated: list[str]) -> ClickHouseConfig:
+    """A ClickHouse with every table, all of them empty; made anew only where a test has changed one."""
+    config = ClickHouseConfig(url=clickhouse_url)
+
+    async def emptied() -> None:
+        async with ClickHouse(config) as clickhouse:
+            if await _as_created(clickhouse) != as_migrated:
+                await _dropped(config)
+                await migrate_tables(config)
+                return
+            for (name,) in await clickhouse.rows(
+                "SELECT name FROM system.tables WHERE database = 'tollhouse_raw' "
+                "AND name != 'schema_migrations' AND engine LIKE '%MergeTree' AND total_rows > 0"
+            ):
+                await clickhouse.command(f"TRUNCATE TABLE tollhouse_raw.{name} SYNC")
+
+    asyncio.run(emptied())
+    return config
+
+
+async def _dropped(config: ClickHouseConfig) -> None:
+    async with ClickHouse(config) as clickhouse:
+        await clickhouse.command("DROP DATABASE IF EXISTS tollhouse SYNC")
+        await clickhouse.command("DROP DATABASE IF EXISTS tollhouse_raw SYNC")
+
+
+async def _as_created(clickhouse: ClickHouse) -> list[str]:
+    rows = await clickhouse.rows(
+        "SELECT create_table_query FROM system.tables "
+        "WHERE database LIKE 'tollhouse%' ORDER BY database, name"
+    )
+    return [str(row[0]) for row in rows]

@@ -121,6 +121,18 @@ def test_an_orphans_charge_gives_way_to_the_real_one_whatever_the_book(migrated)
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_an_orphans_charge_stood_until_the_real_one_was_booked_at_the_same_book(migrated, order):
+    """What was billed on a day stays what was billed on it, also where the edge's end was only thought."""
+    written = [charge("9", 2, outcome="orphaned"), charge("1", 2, events.BOOKED_AT + HOUR)]
+    stored(migrated, [written[order[0]]], [written[order[1]]])
+    assert asked(migrated, SUM) == [(Decimal(1),)]
+    assert asked(migrated, f"{SUM} WHERE booked_at < '{events.BOOKED_AT + HOUR:%Y-%m-%d %H:%M:%S}'") == [
+        (Decimal(9),)
+    ]
+    assert asked(migrated, f"{SUM} WHERE is_first") == [(Decimal(9),)]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_two_rating_processes_at_different_books_over_the_same_usage_come_out_as_the_later_book(
     migrated, order
 ):
@@ -155,9 +167,8 @@ def test_the_signed_lines_add_up_at_every_moment_whatever_was_written_in_whateve
     by_usage: dict[RequestId, list[_Charge]] = defaultdict(list)
     for _ in range(100):
         request_id = events.new_id()
-        real_from = dice.choice([0, 0, 2])
-        for book_seq in dice.sample(range(1, 9), dice.randint(1, 5)):
-            outcome = "orphaned" if book_seq < real_from else "completed"
+        every = [(book, outcome) for book in range(1, 9) for outcome in ("completed", "orphaned")]
+        for book_seq, outcome in dice.sample(every, dice.randint(1, 5)):
             booked_at = events.BOOKED_AT + HOUR * dice.randint(0, 6)
             cost = dice.choice([None, "1", "2.5", "0.000000012504", "7"])
             event = charge(cost, book_seq, booked_at, request_id, outcome)

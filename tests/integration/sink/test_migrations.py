@@ -44,19 +44,28 @@ def test_an_empty_database_gets_every_migration_once(empty):
         "SELECT database, name FROM system.tables WHERE database LIKE 'tollhouse%' ORDER BY database, name",
     )
     assert [tuple(row) for row in tables] == [
+        ("tollhouse", "batches"),
+        ("tollhouse", "completeness"),
         ("tollhouse", "cost_ledger"),
+        ("tollhouse", "dead_letters"),
         ("tollhouse", "edges"),
         ("tollhouse", "price_books"),
         ("tollhouse", "requests"),
         ("tollhouse", "responses"),
         ("tollhouse", "usage"),
+        ("tollhouse", "usage_hourly"),
+        ("tollhouse_raw", "batches"),
         ("tollhouse_raw", "cost_ledger"),
+        ("tollhouse_raw", "dead_letters"),
         ("tollhouse_raw", "edges"),
         ("tollhouse_raw", "price_books"),
         ("tollhouse_raw", "requests"),
         ("tollhouse_raw", "responses"),
         ("tollhouse_raw", "schema_migrations"),
         ("tollhouse_raw", "usage"),
+        ("tollhouse_raw", "usage_hourly"),
+        ("tollhouse_raw", "usage_hourly_generations"),
+        ("tollhouse_raw", "usage_hourly_rebuilds"),
     ]
 
 

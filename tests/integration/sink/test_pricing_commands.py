@@ -363,6 +363,18 @@ def test_what_if_another_model_had_served_it_is_only_printed(engine, tmp_path):
     assert "has no model claude-nobody: see `tollhouse prices show`." in err
 
 
+def test_what_would_have_no_price_is_said_to_be_missing_from_the_sum(engine, tmp_path):
+    """A sum that lacks rows looks like a saving."""
+    old, new = written(tmp_path, 1, claude_opus_5="5", claude_next="1"), written(tmp_path, 2, claude_opus_5="5")
+    facts = fact(1), fact(2, model="claude-next"), fact(3, model="claude-nobody"), fact(4, inference_geo="mars")
+    engine.keep(*facts, book=load(str(old)))
+    _, out, _ = engine.run("reprice", *SINCE, "--book", new, "--dry-run")
+    assert out.splitlines()[-2:] == [
+        "3 rows have no whole price then: what is unknown adds nothing to new_usd",
+        "1 of them had one, so that the difference is too low",
+    ]
+
+
 def test_a_broker_that_is_away_leaves_everything_as_it_was(engine, tmp_path):
     old, new = written(tmp_path, 1, claude_opus_5="5"), written(tmp_path, 2, claude_opus_5="6")
     engine.keep(fact(1), book=load(str(old)))
@@ -438,6 +450,21 @@ def test_why_something_costs_nothing_or_nobody_knows_how_much(engine, tmp_path, 
     code, out, _ = engine.run("explain", "req_1")
     assert code == 0
     assert words in [" ".join(line.split()) for line in out.splitlines()]
+
+
+def test_an_id_is_found_however_it_is_spelled(engine, tmp_path):
+    """A UUID from another program, or pasted with what stood around it."""
+    asked = fact(1)
+    engine.keep(
+        asked, fact(2, upstream_request_id=""), book=load(str(written(tmp_path, 1, claude_opus_5="5")))
+    )
+    bare = asked.request_id.replace("-", "")
+    for text in (f" {asked.request_id}\n", asked.request_id.upper(), bare, f"urn:uuid:{asked.request_id}"):
+        code, out, err = engine.run("explain", text)
+        assert (code, out.split()[1], err) == (0, f"{asked.request_id},", "")
+    code, out, err = engine.run("explain", " ")
+    assert (code, out) == (2, "")
+    assert err.endswith("Error: Invalid value for REQUEST_ID: must not be empty.\n")
 
 
 def test_an_id_that_nothing_is_stored_under_is_told_so(engine):

@@ -230,6 +230,7 @@ def test_beginnings_endings_and_heartbeats_are_read_as_they_were_written(migrate
             "spool_entries": 3,
             "spool_bytes": 4096,
             "shed": 9,
+            "oldest_open_seq": 5,
         }
     ]
 

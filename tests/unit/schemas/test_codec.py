@@ -9,10 +9,12 @@ import pytest
 
 from schemas import codec
 from schemas.attribution import Attribution
+from schemas.batches import BatchDeleted, BatchFact, BatchItems, BatchSeen, BatchState
 from schemas.codec import STRUCTS, Event, Undecodable
 from schemas.dead_letters import DeadLetter
 from schemas.edges import Heartbeat
 from schemas.ids import EdgeId, RatedId, RequestId, SourceId, VirtualKeyId
+from schemas.keys import KeyRecord, Team
 from schemas.price_books import PriceBookPublished
 from schemas.rated import CostLine, RatedUsage
 from schemas.requests import RequestStarted
@@ -112,6 +114,28 @@ BOOK = PriceBookPublished(
     published_at=AT,
     content="{}",
 )
+FACT = BatchFact(batch_id="msgbatch_1", at=AT, edge_id=EDGE, fact=BatchDeleted())
+STATE = BatchState(
+    batch_id="msgbatch_1",
+    version=7,
+    at=AT,
+    phase="waiting",
+    status="in_progress",
+    created_at=AT,
+    expires_at=AT,
+    requests=3,
+    attribution=USAGE.attribution,
+    credential="default",
+    request_id=REQUEST,
+    writer="w1",
+)
+
+WRITE = KeyRecord(
+    change_id="0199f3b0-2222-7000-8000-000000000001",
+    edge_id=EDGE,
+    at=AT,
+    record=Team(team_id="t-1", revision=1, created_at=AT, updated_at=AT),
+)
 
 
 def extended(value: object) -> object:
@@ -164,11 +188,38 @@ def headers_of(
                 "price_book_published", f"2001/{BOOK.book_hash}", "/rating", "anthropic-list-5f70bf18a086"
             ),
         ),
+        (FACT, headers_of("batch_fact", "msgbatch_1/deleted", f"/edges/{EDGE}", "msgbatch_1")),
+        (STATE, headers_of("batch_state", "msgbatch_1/7/w1", "/batch_tracker", "msgbatch_1")),
+        (WRITE, headers_of("key_record", WRITE.change_id, f"/edges/{EDGE}", "team:t-1")),
     ],
     ids=list(STRUCTS),
 )
 def test_the_headers_of_each_kind(event: Event, expected: codec.Headers):
     assert codec.headers(event, TIME) == expected
+
+
+@pytest.mark.parametrize(
+    ("fact", "edge_id", "event_id", "source"),
+    [
+        (BatchItems(chunk=4, items=()), EDGE, "msgbatch_1/items/4", f"/edges/{EDGE}"),
+        (
+            BatchSeen(status="ended", created_at=AT, expires_at=AT, credential=""),
+            "",
+            "msgbatch_1/seen/1795339800250",
+            "/batch_tracker",
+        ),
+    ],
+)
+def test_a_fact_is_named_by_what_it_says(fact, edge_id, event_id, source):
+    event = msgspec.structs.replace(FACT, fact=fact, edge_id=edge_id)
+    assert codec.headers(event, TIME) == headers_of("batch_fact", event_id, source, "msgbatch_1")
+
+
+def test_a_fact_of_a_kind_that_is_not_known_yet_is_undecodable_and_not_quoted():
+    value = codec.encode(FACT).replace(b"deleted", SECRET.encode())
+    with pytest.raises(Undecodable) as caught:
+        codec.decode(BatchFact, value)
+    assert str(caught.value) == "Invalid value - at `$.fact.type`"
 
 
 def test_a_traceparent_comes_last_and_only_where_there_is_one():
@@ -189,6 +240,9 @@ def test_a_traceparent_comes_last_and_only_where_there_is_one():
         (DEAD, b"\x00\xff"),
         (msgspec.structs.replace(DEAD, key=None), None),
         (BOOK, b"2001"),
+        (FACT, b"msgbatch_1"),
+        (STATE, b"msgbatch_1"),
+        (WRITE, b"team:t-1"),
     ],
 )
 def test_the_key_is_what_the_topic_is_partitioned_by(event: Event, expected: bytes | None):
@@ -223,7 +277,9 @@ def test_bytes_of_a_dead_letter_are_base64():
     assert (members["key"], members["value"], members["headers"]) == ("AP8=", None, [["n", "/g=="]])
 
 
-@pytest.mark.parametrize("event", [STARTED, FINISHED, USAGE, RATED_USAGE, HEARTBEAT, DEAD, BOOK])
+@pytest.mark.parametrize(
+    "event", [STARTED, FINISHED, USAGE, RATED_USAGE, HEARTBEAT, DEAD, BOOK, FACT, STATE, WRITE]
+)
 def test_members_of_a_later_day_are_ignored_at_every_depth(event: Event):
     longer = extended(json.loads(codec.encode(event)))
     assert codec.decode(type(event), written(longer)) == event

@@ -38,6 +38,8 @@ def test_the_constants_name_the_topics_that_the_file_declares():
         topics.RATED: "rated_usage",
         topics.EDGES: "heartbeat",
         topics.PRICE_BOOKS: "price_book_published",
+        topics.BATCH_FACTS: "batch_fact",
+        topics.BATCHES: "batch_state",
     }
     assert constants == {each["name"]: each["kind"] for each in DECLARED}
 
@@ -86,6 +88,11 @@ def test_a_price_book_is_kept_for_ever_and_never_compacted():
         "retention.ms": "-1",
     }
     assert topic("gateway.price_books.v1").partitions == 1
+
+
+def test_the_state_of_a_batch_has_the_partition_of_its_facts():
+    facts, states = topic("gateway.batch_facts.v1"), topic("gateway.batches.v1")
+    assert (facts.key, facts.partitions) == (states.key, states.partitions)
 
 
 def test_the_settings_of_a_compacted_topic():

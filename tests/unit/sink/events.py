@@ -8,6 +8,7 @@ import msgspec
 
 from schemas import codec, topics
 from schemas.attribution import Attribution
+from schemas.dead_letters import DeadLetter
 from schemas.edges import Heartbeat
 from schemas.ids import EdgeId, RatedId, RequestId, SourceId, VirtualKeyId
 from schemas.price_books import PriceBookPublished
@@ -190,6 +191,7 @@ def heartbeat(**changes: object) -> Heartbeat:
         spool_entries=3,
         spool_bytes=4096,
         shed=9,
+        oldest_open_seq=5,
     )
     return msgspec.structs.replace(event, **changes)
 
@@ -205,7 +207,26 @@ def price_book(**changes: object) -> PriceBookPublished:
     return msgspec.structs.replace(event, **changes)
 
 
+def dead_letter(**changes: object) -> DeadLetter:
+    event = DeadLetter(
+        topic=topics.RATED,
+        partition=3,
+        offset=99,
+        stage="sink",
+        error_class="Unstorable",
+        error="http_status is not between 0 and 65535",
+        dead_at=FINISHED_AT,
+        key=b"vk_1",
+        value=codec.encode(rated_usage()),
+        headers=codec.headers(rated_usage(), FINISHED_AT.isoformat()),
+    )
+    return msgspec.structs.replace(event, **changes)
+
+
 def record_of(event: codec.Event, offset: int = 0) -> ConsumedRecord:
+    if isinstance(event, DeadLetter):
+        topic = event.topic + topics.DLQ_SUFFIX
+        return ConsumedRecord(topic, 0, offset, APPENDED_MS, codec.key(event), codec.encode(event), ())
     topic = {
         RequestStarted: topics.REQUESTS,
         ResponseFinished: topics.RESPONSES,

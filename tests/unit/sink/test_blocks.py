@@ -74,7 +74,9 @@ def test_the_sink_reads_only_topics_that_exist():
         "response_finished",
         "rated_usage",
         "heartbeat",
+        "batch_state",
         "price_book_published",
+        *["dead_letter"] * sum(each.dlq for each in topics.all_topics()),
     ]
 
 

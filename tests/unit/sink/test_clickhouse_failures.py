@@ -101,6 +101,7 @@ def test_every_misfit_of_the_sinks_settings_is_told_at_once():
         "block_rows_max": 0,
         "block_wait_ms_max": -1,
         "retry_wait_ms_max": 0,
+        "hourly_every_s": 0,
         "port": 70_000,
     }
     with pytest.raises(ConfigFaults) as caught:
@@ -110,5 +111,6 @@ def test_every_misfit_of_the_sinks_settings_is_told_at_once():
         "sink.block_rows_max: must be from 1 to 1000000",
         "sink.block_wait_ms_max: must not be below 0",
         "sink.retry_wait_ms_max: must be above 0",
+        "sink.hourly_every_s: must be above 0",
         "sink.port: must be from 0 to 65535",
     )

@@ -7,6 +7,7 @@ from decimal import Decimal
 import msgspec
 import pytest
 
+from schemas import codec
 from services.sink import rows, tables
 from tests.unit.sink import events
 
@@ -112,6 +113,11 @@ def test_a_rated_usage_becomes_one_charge_of_the_ledger():
     }
 
 
+def test_an_orphans_charge_is_of_a_kind_that_a_real_one_does_not_replace():
+    fact = events.usage_recorded(outcome="orphaned")
+    assert named(tables.COST_LEDGER, rows.ledger_row(events.rated_usage(fact), 0))["kind"] == "orphans_charge"
+
+
 def test_a_charge_of_an_earlier_release_was_booked_when_it_came_into_its_topic():
     row = named(tables.COST_LEDGER, rows.ledger_row(events.rated_usage(booked_at=None), events.APPENDED_MS))
     assert row["booked_at"] == events.APPENDED_MS
@@ -196,6 +202,52 @@ def test_a_heartbeat_becomes_one_whole_row():
         "spool_entries": 3,
         "spool_bytes": 4096,
         "shed": 9,
+        "oldest_open_seq": 5,
+    }
+
+
+DEAD = {
+    "topic": "gateway.rated.v1",
+    "partition": 3,
+    "offset": 99,
+    "stage": "sink",
+    "dead_at": events.FINISHED_MS,
+    "error_class": "Unstorable",
+    "error": "http_status is not between 0 and 65535",
+}
+HEADERS = (("ce_id", b"other"), ("ce_subject", events.REQUEST_ID.encode()))
+
+
+@pytest.mark.parametrize(
+    ("changes", "request_id", "edge_id", "exchange_seq"),
+    [
+        ({}, events.REQUEST_ID, events.EDGE_ID, 41),
+        (
+            {"topic": "gateway.usage.v1", "value": codec.encode(events.usage_recorded())},
+            events.REQUEST_ID,
+            events.EDGE_ID,
+            41,
+        ),
+        ({"value": b'{"usage": {"request_id": "no-id", "edge_id": "e", "exchange_seq": 7}}'}, None, "e", 7),
+        ({"value": b'{"usage": {"edge_id": "e", "exchange_seq": -7}}'}, None, "", 0),
+        ({"value": b'{"usage": {"edge_id": "e", "exchange_seq": 7e30}}', "headers": ()}, None, "", 0),
+        ({"value": b'{"usage": {"edge_', "headers": HEADERS}, events.REQUEST_ID, "", 0),
+        ({"value": b"\xff", "headers": (("ce_subject", b"\xff"),)}, None, "", 0),
+        ({"value": b"[" * 10_000, "headers": ()}, None, "", 0),
+        ({"value": None, "headers": ()}, None, "", 0),
+    ],
+)
+def test_a_dead_letter_tells_its_exchange_as_far_as_that_can_be_read(
+    changes, request_id, edge_id, exchange_seq
+):
+    letter = events.dead_letter(**changes)
+    assert named(tables.DEAD_LETTERS, rows.dead_letter_row(letter)) == {
+        **DEAD,
+        "topic": letter.topic,
+        "request_id": uuid.UUID(request_id).int if request_id else 0,
+        "edge_id": edge_id,
+        "exchange_seq": exchange_seq,
+        "value_bytes": len(letter.value or b""),
     }
 
 

@@ -62,6 +62,7 @@ def test_a_block_is_tried_again_with_the_same_token_until_clickhouse_takes_it():
     assert value_of(metrics.sink_rows) - rows == 3
     assert [(entry["event"], entry.get("code")) for entry in logs] == [
         ("sink.store_went_away", 252),
+        ("sink.store_still_away", None),  # for another reason
         ("sink.store_came_back", None),
     ]
 

@@ -1,0 +1,1 @@
+"""Follows message batches to their end, and books each item to whoever created the batch."""
