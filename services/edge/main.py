@@ -1,10 +1,12 @@
 """Puts an edge process together, and takes it apart without losing what it holds."""
 
 import asyncio
+import socket
 from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
+from litestar import Litestar
 
 from schemas.ids import new_edge_id
 from services.edge.admin.routes import admin_router
@@ -45,67 +47,92 @@ async def run_edge(
     With `reread` the settings that can change in a running edge are read again at every SIGHUP.
     """
     listener = bind(config.host, config.port)
-    spool, adopted = open_spools(
-        Path(config.spool.directory), config.spool.bytes_max, fsync=config.spool.fsync
-    )
-    _show(spool)
-    orphans = sum(close_orphans(each, datetime.now(UTC)) for each in (spool, *adopted))
-    publisher, heartbeats = Publisher(kafka), Publisher(kafka)
-    pump = Pump(spool, publisher)
-    upstream = config.upstream
-    transport = AiohttpTransport(
-        upstream.base_url,
-        connect_s_max=upstream.connect_s_max,
-        read_s_max=upstream.read_s_max,
-        connections_max=upstream.connections_max,
-    )
-    edge_id = new_edge_id()
-    forwarder = Forwarder(transport, Drains(config.drain), upstream.total_s_max)
-    sync = GroupSync(spool) if config.spool.fsync else None
-    recorder = Recorder(spool, pump, config.spool.when_full, sync)
-    keeper = Keeper(kafka, edge_id, has_keys=bool(config.master_key))
-    gateway = Gateway(config, edge_id, recorder, forwarder, keeper.registry)
-    metrics.edge_body_bytes.set_function(lambda: gateway.body_memory.held)
-    metrics.edge_batch_files_bytes.set_function(lambda: gateway.intake.room.held)
-    app = create_app(
-        gateway,
-        lambda: {
-            "accepting": not stopping.is_set(),
-            "spool": recorder.is_accepting,
-            "keys": keeper.registry.is_read,
-        },
-        admin_router(keeper.registry, keeper.writer, lambda: gateway.config.master_key)
-        if config.master_key
-        else None,
-    )
-    log.info("edge.started", edge_id=edge_id, host=config.host, port=config.port, orphans=orphans)
-    reloading = [Reloading(reread, Read(config, kafka), gateway.reconfigure)] if reread else []
-    heart = Heart(edge_id, gateway, spool, recorder)
-    pump.wake()
+    edge = _Edge(config, kafka)
     try:
+        await edge.serve(listener, stopping, reread)
+    finally:
+        await edge.close()
+
+
+class _Edge:
+    """The parts of one process, put together once."""
+
+    def __init__(self, config: EdgeConfig, kafka: KafkaConfig) -> None:
+        self._config = config
+        self._kafka = kafka
+        self._edge_id = new_edge_id()
+        self._spool, self._adopted = open_spools(
+            Path(config.spool.directory), config.spool.bytes_max, fsync=config.spool.fsync
+        )
+        self._publisher, self._heartbeats = Publisher(kafka), Publisher(kafka)
+        self._pump = Pump(self._spool, self._publisher)
+        self._sync = GroupSync(self._spool) if config.spool.fsync else None
+        self._recorder = Recorder(self._spool, self._pump, config.spool.when_full, self._sync)
+        upstream = config.upstream
+        self._transport = AiohttpTransport(
+            upstream.base_url,
+            connect_s_max=upstream.connect_s_max,
+            read_s_max=upstream.read_s_max,
+            connections_max=upstream.connections_max,
+        )
+        self._keeper = Keeper(kafka, self._edge_id, has_keys=bool(config.master_key))
+        forwarder = Forwarder(self._transport, Drains(config.drain), upstream.total_s_max)
+        self._gateway = Gateway(config, self._edge_id, self._recorder, forwarder, self._keeper.registry)
+        self._heart = Heart(self._edge_id, self._gateway, self._spool, self._recorder)
+        _show(self._spool, self._gateway)
+
+    async def serve(self, listener: socket.socket, stopping: asyncio.Event, reread: Reread | None) -> None:
+        """Close what dead processes left open, then serve beside everything that goes on meanwhile."""
+        config, kafka = self._config, self._kafka
+        orphans = sum(close_orphans(each, datetime.now(UTC)) for each in (self._spool, *self._adopted))
+        log.info("edge.started", edge_id=self._edge_id, host=config.host, port=config.port, orphans=orphans)
+        reloading = [Reloading(reread, Read(config, kafka), self._gateway.reconfigure)] if reread else []
+        self._pump.wake()
         async with beside(
-            pump.run(),
-            heart.run(heartbeats),
-            keeper.run(),
+            self._pump.run(),
+            self._heart.run(self._heartbeats),
+            self._keeper.run(),
             adopt_the_dead(config.spool, kafka),
-            *(emptied(each, kafka) for each in adopted),
+            *(emptied(each, kafka) for each in self._adopted),
             *(on_hangup(each.reload) for each in reloading),
         ):
             limits = ConnectionLimits(write_s_max=config.client_write_s_max)
-            await serve(app, listener, stopping, config.shutdown_s_max, limits)
-    finally:
-        await _flushed(pump, heart, heartbeats)
-        await transport.aclose()
-        await publisher.close()
-        await heartbeats.close()
-        await keeper.close()
-        if sync is not None:
-            sync.close()
-        spool.close()
-    log.info("edge.stopped", edge_id=edge_id, exchange_seq=gateway.exchange_seq, entries=spool.entries)
+            await serve(self._app(stopping), listener, stopping, config.shutdown_s_max, limits)
+
+    async def close(self) -> None:
+        """Flush, then let go of everything; what Kafka has not taken stays in the spool."""
+        await _flushed(self._pump, self._heart, self._heartbeats)
+        await self._transport.aclose()
+        await self._publisher.close()
+        await self._heartbeats.close()
+        await self._keeper.close()
+        if self._sync is not None:
+            self._sync.close()
+        self._spool.close()
+        log.info(
+            "edge.stopped",
+            edge_id=self._edge_id,
+            exchange_seq=self._gateway.exchange_seq,
+            entries=self._spool.entries,
+        )
+
+    def _app(self, stopping: asyncio.Event) -> Litestar:
+        gateway, registry = self._gateway, self._keeper.registry
+        admin = admin_router(registry, self._keeper.writer, lambda: gateway.config.master_key)
+        return create_app(
+            gateway,
+            lambda: {
+                "accepting": not stopping.is_set(),
+                "spool": self._recorder.is_accepting,
+                "keys": registry.is_read,
+            },
+            admin if self._config.master_key else None,
+        )
 
 
-def _show(spool: Spool) -> None:
+def _show(spool: Spool, gateway: Gateway) -> None:
+    metrics.edge_body_bytes.set_function(lambda: gateway.body_memory.held)
+    metrics.edge_batch_files_bytes.set_function(lambda: gateway.intake.room.held)
     metrics.spool_bytes_max.set(spool.bytes_max)
     metrics.spool_bytes.set_function(lambda: spool.bytes)
     metrics.spool_entries.set_function(lambda: spool.entries)
