@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -49,13 +50,26 @@ def explain(path: Path | None, request_id: str, as_json: bool) -> None:
     (msg_...). Shows what was used, each line with the rule and the source of its price, in the words of
     the book that priced it, and what the ledger says since. Exit 1 where nothing is stored under that id.
     """
-    stored = done(lambda: asyncio.run(_asked(settings_file.load(path, os.environ, {}), request_id)))
+    asked = _as_stored(request_id)
+    stored = done(lambda: asyncio.run(_asked(settings_file.load(path, os.environ, {}), asked)))
     explanation = explained(stored.rated, stored.book, stored.ledger)
     if as_json:
         click.echo(msgspec.json.encode(explanation))
         return
     for line in _lines(explanation, stored.book is not None):
         click.echo(printable(line))
+
+
+def _as_stored(text: str) -> str:
+    """Write an id the one way in which it is stored: a UUID has several, and what is pasted has blanks."""
+    bare = text.strip()
+    if not bare:
+        # Every exchange that never reached Anthropic has the empty id of theirs.
+        raise click.BadParameter("must not be empty.", param_hint="REQUEST_ID")
+    try:
+        return str(uuid.UUID(bare))
+    except ValueError:
+        return bare
 
 
 async def _asked(settings: Settings, text: str) -> _Stored:

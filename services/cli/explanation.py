@@ -150,7 +150,11 @@ def _why_free(usage: UsageRecorded, book: PriceBook) -> str:
     if usage.operation == "other":
         return f"{usage.endpoint} is free by the book"
     if usage.usage_status == "none":
-        return "Anthropic answered with an error and without usage"
+        return (
+            "Anthropic could not be reached or broke off before it answered"
+            if usage.outcome == "upstream_cut"
+            else "Anthropic answered with an error and without usage"
+        )
     if usage.stop_reason == "refusal":
         return "a refusal before any output is not billed"
     return "nothing was used"

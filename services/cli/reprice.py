@@ -105,7 +105,7 @@ def reprice(path: Path | None, **options: Unpack[_Options]) -> None:
     """
     job = done(lambda: _job(path, options))
     survey = Survey(job.book)
-    _run(lambda stopping: _look(job, survey, stopping))
+    _run(lambda stopping: _look(job, survey, _Progress("read {} rows"), stopping))
     if not options["as_json"]:
         for line in lines(survey, job.book, job.what_if):
             click.echo(line)
@@ -143,14 +143,12 @@ def _written(job: _Job, survey: Survey, options: _Options) -> int:
         if options["as_json"] or not sys.stdin.isatty():
             done(lambda: _refuse("nobody can be asked: say --yes to publish, or --dry-run to only look."))
         click.confirm(f"publish {behind} revisions at book_seq {job.book.book_seq}?", abort=True)
-    progress = _Progress(behind)
+    progress = _Progress(f"published {{}} of {behind}")
     _run(lambda stopping: _publish(job, progress, stopping))
-    click.echo(
-        f"published {progress.published} revisions; rows show them when the sink has stored them", err=True
-    )
+    click.echo(f"published {progress.done} revisions; rows show them when the sink has stored them", err=True)
     if options["book"] or options["overrides"]:
         click.echo("new usage is priced by the book that rating was started with", err=True)
-    return progress.published
+    return progress.done
 
 
 def _refuse(text: str) -> None:
@@ -158,18 +156,18 @@ def _refuse(text: str) -> None:
 
 
 class _Progress:
-    """Counts what is published, and says so from time to time."""
+    """Counts what is done, and says so from time to time."""
 
-    def __init__(self, expected: int) -> None:
-        self._expected = expected
+    def __init__(self, words: str) -> None:
+        self._words = words
         self._said_at = time.monotonic()
-        self.published = 0
+        self.done = 0
 
-    def add(self, records: int) -> None:
-        self.published += records
+    def add(self, count: int) -> None:
+        self.done += count
         if time.monotonic() - self._said_at >= PROGRESS_S:
             self._said_at = time.monotonic()
-            click.echo(f"published {self.published} of {self._expected}", err=True)
+            click.echo(self._words.format(self.done), err=True)
 
 
 def _run(main: Main) -> None:
@@ -178,7 +176,7 @@ def _run(main: Main) -> None:
         sys.exit(code)
 
 
-async def _look(job: _Job, survey: Survey, stopping: asyncio.Event) -> None:
+async def _look(job: _Job, survey: Survey, progress: _Progress, stopping: asyncio.Event) -> None:
     try:
         async for block in _blocks(job):
             if stopping.is_set():
@@ -188,6 +186,7 @@ async def _look(job: _Job, survey: Survey, stopping: asyncio.Event) -> None:
                     survey.add_as_if(job.what_if, row)
                 else:
                     survey.add(row)
+            progress.add(len(block))
             await asyncio.sleep(0)
     except StoreError as exc:
         raise StartRefused(f"cannot read from ClickHouse at {job.settings.clickhouse.url}: {exc}.") from exc
@@ -208,7 +207,7 @@ async def _publish(job: _Job, progress: _Progress, stopping: asyncio.Event) -> N
         raise StartRefused(f"{exc}.") from exc
     except (PublishFailed, StoreError, Unreadable) as exc:
         raise ServiceStopped(
-            f"stopped after {progress.published} revisions: {exc}. Run the same again for the rest."
+            f"stopped after {progress.done} revisions: {exc}. Run the same again for the rest."
         ) from exc
     finally:
         await publisher.close()
@@ -224,9 +223,7 @@ async def _publish_slowly(
     size = min(RECORDS_PER_PUBLISH_MAX, job.rows_per_second)
     for start in range(0, len(records), size):
         if stopping.is_set():
-            raise ServiceStopped(
-                f"stopped after {progress.published} revisions: run the same again for the rest."
-            )
+            raise ServiceStopped(f"stopped after {progress.done} revisions: run the same again for the rest.")
         part = records[start : start + size]
         began = time.monotonic()
         await _acknowledged(publisher, part)

@@ -65,6 +65,10 @@ def lines(survey: Survey, book: PriceBook, what_if: str) -> Iterable[str]:
         yield ""
     subject = f"as if served by {what_if}, by {book.label}" if what_if else f"by {book.label}"
     yield f"{survey.total.rows} rows priced {subject}, book_seq {book.book_seq}"
+    if survey.total.unpriced:
+        yield f"{survey.total.unpriced} rows have no whole price then: new_usd is without what is unknown"
+    if survey.total.newly_unpriced:
+        yield f"{survey.total.newly_unpriced} of them had one, so that the difference is too low"
     if survey.standings["current"]:
         yield f"{survey.standings['current']} rows were priced by this book already"
     if survey.standings["higher"]:

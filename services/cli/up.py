@@ -8,6 +8,7 @@ import click
 
 from services.cli import settings as settings_file
 from services.cli.outcome import done
+from services.cli.settings import Settings, Source
 from services.local.plan import StackOptions, plan
 from services.local.supervisor import Stores, run_stack
 from services.runtime.service import run_command
@@ -17,7 +18,7 @@ CREDENTIALS = frozenset(("edge.upstream.api_key", "edge.upstream.auth_token"))
 
 @click.command()
 @click.option(
-    "--port", default=4000, show_default=True, type=click.IntRange(1, 65532), help="The edge's port."
+    "--port", default=4000, show_default=True, type=click.IntRange(1, 65531), help="The edge's port."
 )
 @click.option("--kafka-port", default=9092, show_default=True, type=click.IntRange(1, 65535))
 @click.option("--clickhouse-port", default=8123, show_default=True, type=click.IntRange(1, 65535))
@@ -44,7 +45,7 @@ def up(
 
     Kafka and ClickHouse are small stand-ins that keep their data in the data directory; each is left out
     where KAFKA_BOOTSTRAP_SERVERS or CLICKHOUSE_URL says where a real one is. The rating and sink services
-    answer probes on the edge's port + 1 and + 2.
+    and the batch tracker answer probes on the edge's port + 1, + 2 and + 4.
     """
     configured = done(lambda: settings_file.configured(path, os.environ))
     options = StackOptions(
@@ -60,9 +61,22 @@ def up(
     )
     environ = dict(os.environ) if path is None else {**os.environ, "TOLLHOUSE_CONFIG": str(path.absolute())}
     layout = plan(options)
-    loaded = done(lambda: settings_file.load(path, {**environ, **layout.environ}, {}))
+    loaded = done(lambda: settings_file.load(path, {**environ, **layout.environ}, {}, ("edge",)))
     stores = Stores(kafka=loaded.kafka, clickhouse=loaded.clickhouse)
+    environ = _with_keys_in_known_names(settings_file.read(path, os.environ), loaded, environ)
     # A ClickHouse of our own takes the account that the services will come with.
     account = loaded.clickhouse
     environ |= {"CLICKHOUSE_USER": account.user, "CLICKHOUSE_PASSWORD": account.password}
     sys.exit(run_command(lambda stopping: run_stack(layout, stores, environ, stopping, click.echo)))
+
+
+def _with_keys_in_known_names(source: Source, loaded: Settings, environ: dict[str, str]) -> dict[str, str]:
+    """Hand on the keys of a LiteLLM file under the names that only the services which use them get to see."""
+    if source.translation is None:
+        return environ
+    keys = {
+        "ANTHROPIC_API_KEY": loaded.edge.upstream.api_key,
+        "TOLLHOUSE_MASTER_KEY": loaded.edge.master_key,
+    }
+    others = {name: text for name, text in environ.items() if name not in source.translation.secret_variables}
+    return {**others, **{name: key for name, key in keys.items() if key}}

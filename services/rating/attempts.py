@@ -95,7 +95,8 @@ def billed(usage: UsageRecorded) -> Billed:
     """
     counted = _counted(usage)
     message_model = usage.model_served or usage.model_requested
-    unknown: tuple[str, ...] = ()
+    # Where the event had no room for Anthropic's usage object, iterations may be among what was left out.
+    unknown: tuple[str, ...] = ("usage",) if "usage" in usage.cut else ()
     verbatim = _NOTHING
     try:
         verbatim = _VERBATIM.decode(usage.usage) or _NOTHING

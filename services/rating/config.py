@@ -13,6 +13,7 @@ class RatingConfig(msgspec.Struct, frozen=True, kw_only=True):
     """How a rating process runs; `prices` is the path of a replacement price book, "" the built-in one.
 
     `overrides` is the path of a file of the operator's own prices and discounts, laid over the book.
+    The two switches are LiteLLM's, by name and meaning: one asks for end users on metrics, the other forbids.
     """
 
     prices: str = ""
@@ -21,6 +22,16 @@ class RatingConfig(msgspec.Struct, frozen=True, kw_only=True):
     group_instance_id: str = ""
     host: str = "127.0.0.1"
     port: int = 4011
+    enable_end_user_cost_tracking_prometheus_only: bool = False
+    disable_end_user_cost_tracking_prometheus_only: bool = False
+
+    @property
+    def shows_end_users(self) -> bool:
+        """Whether metrics name the end users that cost most."""
+        return (
+            self.enable_end_user_cost_tracking_prometheus_only
+            and not self.disable_end_user_cost_tracking_prometheus_only
+        )
 
     def faults(self) -> Iterable[str]:
         """Say which settings cannot work."""

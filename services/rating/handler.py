@@ -10,6 +10,7 @@ from schemas.rated import RatedUsage
 from schemas.topics import RATED, USAGE
 from schemas.usage import UsageRecorded
 from services.rating.book.price_book import PriceBook
+from services.rating.end_users import EndUserMetrics
 from services.rating.errors import ImplausibleUsage
 from services.rating.pricing import Verdict, judge
 from services.runtime import metrics
@@ -19,10 +20,14 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class RatingStage:
-    """The stage that prices usage at one edition of the price book, once that is published."""
+    """The stage that prices usage at one edition of the price book, once that is published.
 
-    def __init__(self, book: PriceBook) -> None:
+    With `end_users` it names on metrics who costs most.
+    """
+
+    def __init__(self, book: PriceBook, end_users: EndUserMetrics | None = None) -> None:
         self._book = book
+        self._end_users = end_users
         self._published_at: datetime | None = None
 
     def begin(self, published_at: datetime) -> None:
@@ -51,9 +56,17 @@ class RatingStage:
             except (codec.Undecodable, ImplausibleUsage) as exc:
                 dead.append(DeadRecord(record, type(exc).__name__, str(exc)))
                 continue
-            _count(verdict)
+            self._count(verdict)
             outgoing.append(_outgoing(_booked(verdict.rated, record, published_at), record))
         return Processed(outgoing, dead)
+
+    def _count(self, verdict: Verdict) -> None:
+        rated = verdict.rated
+        metrics.rating_usages.labels(rated.cost_status).inc()
+        if verdict.reason is not None:
+            metrics.rating_unpriced.labels(verdict.reason).inc()
+        if self._end_users is not None:
+            self._end_users.count(rated.usage.attribution.end_user_id, rated.cost_usd)
 
 
 def _booked(rated: RatedUsage, source: ConsumedRecord, published_at: datetime) -> RatedUsage:
@@ -78,9 +91,3 @@ def _traceparent(source: ConsumedRecord) -> str:
         if name == "traceparent" and value.isascii():
             return value.decode("ascii")
     return ""
-
-
-def _count(verdict: Verdict) -> None:
-    metrics.rating_usages.labels(verdict.rated.cost_status).inc()
-    if verdict.reason is not None:
-        metrics.rating_unpriced.labels(verdict.reason).inc()

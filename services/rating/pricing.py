@@ -23,7 +23,8 @@ UnpricedReason = Literal[
 """What was missing, for the counter; of several reasons the first that was met."""
 
 _UNBILLED_ENDINGS: frozenset[Outcome] = frozenset({"refused", "errored", "canceled", "expired"})
-_UPSTREAM_FAILURES: frozenset[Outcome] = frozenset({"upstream_error", "upstream_cut"})
+# Given up by the gateway, whose own status such an ending may have: upstream may have worked on, and bill it.
+_GIVEN_UP: frozenset[Outcome] = frozenset({"timed_out", "orphaned"})
 _MESSAGE_OPERATIONS = ("messages", "batch_item")
 
 
@@ -161,9 +162,24 @@ def _is_known_free(usage: UsageRecorded, book: PriceBook) -> bool:
     """Whether nothing can have been charged: not served, failed without usage, or free by the book."""
     if usage.outcome in _UNBILLED_ENDINGS or usage.operation in book.free_operations:
         return True
-    if usage.usage_status == "none" and (usage.http_status >= 400 or usage.outcome in _UPSTREAM_FAILURES):
+    if usage.usage_status == "none" and _is_failed_by_upstream(usage):
         return True
     return usage.operation == "other" and _is_free_endpoint(usage.endpoint, book)
+
+
+def _is_failed_by_upstream(usage: UsageRecorded) -> bool:
+    """Whether upstream gave no answer, or an error for one.
+
+    An answer that began with a success and broke off is work that was done, all of it where it is one JSON
+    document: what it cost is not known.
+    """
+    if usage.outcome == "upstream_cut":
+        return not _is_success(usage.http_status)
+    return usage.outcome == "upstream_error" or (usage.http_status >= 400 and usage.outcome not in _GIVEN_UP)
+
+
+def _is_success(http_status: int) -> bool:
+    return 200 <= http_status < 300
 
 
 def _is_free_endpoint(endpoint: str, book: PriceBook) -> bool:

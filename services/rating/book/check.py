@@ -15,6 +15,8 @@ def findings(layer: Layer) -> tuple[str, ...]:
         found.extend(_missing_tiers(f"models.{name}.prices", model.standard, ()))
         found.extend(_missing_tiers(f"models.{name}.fast", model.fast, model.standard))
         found.extend(_fast_alone(name, model))
+        if model.is_geo_priced is None:
+            found.append(f"models.{name}.is_geo_priced: say whether a region costs more; left out, none does")
     found.extend(_gaps("requests", layer.requests))
     found.extend(_idle_discounts(layer))
     return tuple(found)

@@ -1,6 +1,7 @@
 """Reads the YAML of a price book or of overrides into rows, collecting what is wrong; decides no price."""
 
 from collections.abc import Hashable, Mapping, Sequence
+from datetime import date, datetime
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -64,7 +65,18 @@ def decoded_each(struct: type[Row], raw: object, where: str, faults: list[str]) 
 
 
 class _Loader(yaml.SafeLoader):
-    """A SafeLoader that refuses a key standing twice: the first would be lost in silence."""
+    """A SafeLoader that refuses a key standing twice: the first would be lost in silence.
+
+    And one that says where a day stands that the calendar does not have.
+    """
+
+    def construct_yaml_timestamp(self, node: yaml.ScalarNode) -> date | datetime:
+        """Build a day or a time."""
+        try:
+            return super().construct_yaml_timestamp(node)
+        except ValueError as exc:
+            problem = f"{node.value} is no day: {exc}"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from exc
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
         """Build a mapping whose keys all differ."""
@@ -75,3 +87,6 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.MarkedYAMLError(problem=f"{name} stands twice", problem_mark=key.start_mark)
             seen.add(name)
         return super().construct_mapping(node, deep)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", _Loader.construct_yaml_timestamp)

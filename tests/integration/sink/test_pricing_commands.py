@@ -365,12 +365,14 @@ def test_what_if_another_model_had_served_it_is_only_printed(engine, tmp_path):
 
 def test_what_would_have_no_price_is_said_to_be_missing_from_the_sum(engine, tmp_path):
     """A sum that lacks rows looks like a saving."""
-    old, new = written(tmp_path, 1, claude_opus_5="5", claude_next="1"), written(tmp_path, 2, claude_opus_5="5")
-    facts = fact(1), fact(2, model="claude-next"), fact(3, model="claude-nobody"), fact(4, inference_geo="mars")
-    engine.keep(*facts, book=load(str(old)))
+    old = written(tmp_path, 1, claude_opus_5="5", claude_next="1")
+    new = written(tmp_path, 2, claude_opus_5="5")
+    models = ("claude-opus-5", "claude-next", "claude-nobody")
+    facts = [fact(number, model) for number, model in enumerate(models)]
+    engine.keep(*facts, fact(3, inference_geo="mars"), book=load(str(old)))
     _, out, _ = engine.run("reprice", *SINCE, "--book", new, "--dry-run")
     assert out.splitlines()[-2:] == [
-        "3 rows have no whole price then: what is unknown adds nothing to new_usd",
+        "3 rows have no whole price then: new_usd is without what is unknown",
         "1 of them had one, so that the difference is too low",
     ]
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from services.runtime.records import OutgoingRecord
-from services.runtime.spool.frames import CLOSED, HEAD_BYTES, OPENED, STARTED
+from services.runtime.spool.frames import ADDED, CLOSED, HEAD_BYTES, OPENED, STARTED
 from services.runtime.spool.segment import SpoolFailed, segment_paths
 from services.runtime.spool.store import Entry, Spool, SpoolFull
 
@@ -50,7 +50,7 @@ class SpoolMachine(RuleBasedStateMachine):
         self.entries.append(entry)
         if stage == CLOSED:
             self.open.pop(exchange, None)
-        else:
+        elif stage != ADDED:
             self.open.setdefault(exchange, []).append(entry)
 
     @rule(size=st.integers(0, 700))
@@ -65,9 +65,13 @@ class SpoolMachine(RuleBasedStateMachine):
         self.append(f"x{self.exchanges}", OPENED, size)
 
     @precondition(lambda self: self.open)
-    @rule(data=st.data(), stage=st.sampled_from((STARTED, CLOSED, CLOSED)), size=st.integers(0, 700))
+    @rule(data=st.data(), stage=st.sampled_from((STARTED, ADDED, CLOSED, CLOSED)), size=st.integers(0, 700))
     def goes_on(self, data, stage, size):
         self.append(data.draw(st.sampled_from(sorted(self.open))), stage, size)
+
+    @rule(size=st.integers(0, 700))
+    def is_added_to_what_is_not_there(self, size):
+        self.append("nothing", ADDED, size)
 
     @rule(share=st.floats(0, 1))
     def is_acknowledged(self, share):

@@ -18,12 +18,13 @@ def laid_out(**options):
     )
 
 
-def test_only_the_edge_sees_anthropics_credentials_and_the_master_key():
+def test_only_edge_and_batch_tracker_see_anthropics_credentials_and_only_the_edge_the_master_key():
     layout = laid_out(is_simulated=True)
     seen = {child.name: child.secrets for child in (*layout.servers, *layout.services) if child.secrets}
     anthropic = frozenset(("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"))
     assert seen == {
         "edge": anthropic | {"TOLLHOUSE_MASTER_KEY", "LITELLM_MASTER_KEY"},
+        "batch-tracker": anthropic,
         "sink": frozenset(("CLICKHOUSE_PASSWORD",)),
         "clickhouse": frozenset(("CLICKHOUSE_PASSWORD",)),
     }
@@ -33,7 +34,7 @@ def test_only_the_edge_sees_anthropics_credentials_and_the_master_key():
 def test_a_server_that_is_configured_is_not_started():
     layout = laid_out(kafka="kafka:9092", clickhouse="http://clickhouse:8123")
     assert layout.servers == ()
-    assert [child.name for child in layout.services] == ["edge", "rating", "sink"]
+    assert [child.name for child in layout.services] == ["edge", "rating", "sink", "batch-tracker"]
     assert layout.environ["KAFKA_BOOTSTRAP_SERVERS"] == "kafka:9092"
     assert layout.environ["CLICKHOUSE_URL"] == "http://clickhouse:8123"
 

@@ -174,6 +174,7 @@ def test_the_check_names_every_oversight_of_a_book_that_can_be_used(tmp_path):
     assert out.splitlines()[2:] == [
         "the price book can be used, but has oversights:",
         "  - models.claude-opus-6.prices: nothing has a price from 2026-10-05 until 2026-11-01",
+        "  - models.claude-opus-6.is_geo_priced: say whether a region costs more; left out, none does",
         "  - discounts[1]: never counts, as an earlier one holds for the same models",
     ]
 

@@ -262,6 +262,12 @@ def test_faults_of_the_book_and_of_the_overrides_are_reported_together(tmp_path)
     assert "discounts[0].factor" in text
 
 
+def test_a_day_that_the_calendar_does_not_have_is_named_with_its_line(faults):
+    (fault,) = faults("discounts:\n" + discount(dates="effective_from: 2026-13-01"))
+    assert fault.startswith("is not YAML: 2026-13-01 is no day: month must be in 1..12")
+    assert "line " in fault
+
+
 def test_overrides_that_cannot_be_read_are_a_fault(tmp_path):
     with pytest.raises(PriceBookFaults) as caught:
         load("", str(tmp_path / "absent.yaml"))
@@ -282,7 +288,7 @@ def test_overrides_that_cannot_be_read_are_a_fault(tmp_path):
             "as another has; say `above: []` if longer prompts cost no more",
         ),
         (
-            "models:\n  claude-opus-6:\n    prices:\n"
+            "models:\n  claude-opus-6:\n    is_geo_priced: false\n    prices:\n"
             + price("effective_from: 2026-10-01, effective_to: 2026-10-05")
             + price(),
             "models.claude-opus-6.prices: nothing has a price from 2026-10-05 until 2026-11-01",
@@ -291,6 +297,10 @@ def test_overrides_that_cannot_be_read_are_a_fault(tmp_path):
             "models:\n  claude-opus-5-5:\n    fast:\n"
             + price("effective_from: 2026-01-01, effective_to: 2026-02-01"),
             "models.claude-opus-5-5.fast: the row of 2026-01-01 has no standard price beside it",
+        ),
+        (
+            "models:\n  claude-opus-6:\n    prices:\n" + price(),
+            "models.claude-opus-6.is_geo_priced: say whether a region costs more; left out, none does",
         ),
         (
             "discounts:\n" + discount() + discount("[claude-opus-5]", "0.5"),

@@ -300,6 +300,12 @@ def test_what_no_dimension_covers_makes_a_cost_partial(verbatim, missing):
     assert (verdict.rated.unpriced_dimensions, verdict.reason) == (missing, "unknown_dimension")
 
 
+def test_a_usage_object_that_had_no_room_in_its_event_makes_a_cost_partial():
+    """Its iterations, if it had any, would have been the bill."""
+    rated = rate(usage("claude-haiku-4-5", cut=("usage",), tokens={"input_tokens": MILLION}), BOOK)
+    assert (bill(rated), rated.unpriced_dimensions) == (("partial", Decimal(1)), ("usage",))
+
+
 def test_an_unknown_tool_that_was_not_used_changes_nothing():
     verbatim = {"server_tool_use": {"tool_of_tomorrow_requests": 0}, "field_of_tomorrow": {"x": 1}}
     rated = rate(usage("claude-haiku-4-5", usage=verbatim, tokens={"input_tokens": MILLION}), BOOK)
@@ -324,7 +330,12 @@ NO_USAGE = {"usage_status": "none", "model": "claude-of-tomorrow"}
         ("the gateway refused", {"outcome": "refused", "http_status": 429, **NO_USAGE}),
         ("upstream refused", {"outcome": "upstream_error", "http_status": 529, **NO_USAGE}),
         ("upstream refused, client gone", {"outcome": "client_gone", "http_status": 500, **NO_USAGE}),
-        ("upstream broke off before any usage", {"outcome": "upstream_cut", "http_status": 200, **NO_USAGE}),
+        (
+            "upstream broke off before it answered",
+            {"outcome": "upstream_cut", "http_status": 502, **NO_USAGE},
+        ),
+        ("upstream broke off an error", {"outcome": "upstream_cut", "http_status": 529, **NO_USAGE}),
+        ("an error event before any usage", {"outcome": "upstream_error", "http_status": 200, **NO_USAGE}),
         ("upstream could not be reached", {"outcome": "upstream_cut", "http_status": 0, **NO_USAGE}),
         (
             "a count of tokens died with its edge",
@@ -370,6 +381,21 @@ def test_what_is_known_to_be_free_costs_zero(what, changes):
         ),
         ("an edge that died", {"usage_status": "none", "outcome": "orphaned", "http_status": 0}, "no_usage"),
         ("a wait given up", {"usage_status": "none", "outcome": "timed_out", "http_status": 0}, "no_usage"),
+        (
+            "a wait given up, with a status of ours",
+            {"usage_status": "none", "outcome": "timed_out", "http_status": 504},
+            "no_usage",
+        ),
+        (
+            "a stop, with a status of ours",
+            {"usage_status": "none", "outcome": "orphaned", "http_status": 503},
+            "no_usage",
+        ),
+        (
+            "an answer that broke off before any usage",
+            {"usage_status": "none", "outcome": "upstream_cut", "http_status": 200},
+            "no_usage",
+        ),
         (
             "an item that could not be read",
             {"operation": "batch_item", "outcome": "succeeded", "usage_status": "none"},

@@ -40,6 +40,7 @@ def test_the_constants_name_the_topics_that_the_file_declares():
         topics.PRICE_BOOKS: "price_book_published",
         topics.BATCH_FACTS: "batch_fact",
         topics.BATCHES: "batch_state",
+        topics.KEYS: "key_record",
     }
     assert constants == {each["name"]: each["kind"] for each in DECLARED}
 
