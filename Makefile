@@ -28,7 +28,7 @@ run: setup ## Run the local stack on 127.0.0.1:4000 against the real Anthropic A
 	$(BIN)/tollhouse up --data-dir $(DATA)
 
 test: setup ## Run every test that needs nothing but this machine
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile
 
 check: setup ## ruff, pyright (strict), import-linter, generated files
 	$(BIN)/ruff check .
