@@ -1,13 +1,14 @@
 -- The ledger: what every usage cost at every book that ever priced it, and the books themselves.
 --
--- One row, of kind `charge`, for each usage and book: it is replaced whole, and only by the same usage's better ending
--- (row_version: a real ending above an orphaned one). Reversals are not stored but derived by the view, from the
+-- One row for each usage, book and kind: `charge`, and `orphans_charge` where the edge died and a real ending may yet
+-- come. It never changes: of two the one that was booked first stays (precedence). Reversals are not stored but derived by the view, from the
 -- charges that stand side by side. A stored reversal would have to name the charge that it takes back, and of two
 -- repricings at once, a replay or a rolling deploy each would take back what it happened to see: once too often or
 -- not at all. Derived, the signed lines of a usage add up to its cost today whoever wrote what, in whatever order.
 --
 -- * lines is keyed model/dimension: an exchange may have used several models.
--- * booked_at is when a charge came to stand, given by the producer, so that a replay changes nothing.
+-- * booked_at is when a charge came to stand. A usage that is published again comes with a later one, and the first
+--   stays: precedence falls as booked_at rises, so what the books said on a day does not change afterwards.
 -- * Partition and sort key are functions of what no version of a row changes, as in usage. There is no TTL.
 CREATE TABLE IF NOT EXISTS tollhouse_raw.cost_ledger
 (
@@ -17,6 +18,7 @@ CREATE TABLE IF NOT EXISTS tollhouse_raw.cost_ledger
     kind                LowCardinality(String),
     row_version         UInt64,
     booked_at           DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)),
+    precedence          UInt64 CODEC(Delta, ZSTD(1)),
 
     virtual_key_id      LowCardinality(String),
     team_id             LowCardinality(String),
@@ -37,7 +39,7 @@ CREATE TABLE IF NOT EXISTS tollhouse_raw.cost_ledger
     INDEX request_bloom   request_id     TYPE bloom_filter(0.01) GRANULARITY 1,
     INDEX ingested_minmax ingested_at    TYPE minmax             GRANULARITY 1
 )
-ENGINE = ReplacingMergeTree(row_version)
+ENGINE = ReplacingMergeTree(precedence)
 PARTITION BY toYYYYMM(started_at)
 ORDER BY (toStartOfHour(started_at), request_id, book_seq, kind)
 SETTINGS non_replicated_deduplication_window = 1000;

@@ -48,10 +48,12 @@ STATUS_MAX = 2**16 - 1
 # limit lets a hundred thousand million rows add up. Its digits fit the 28 that decimal counts with, too.
 MONEY_STEP_USD = Decimal("1e-18")
 MONEY_USD_MAX = Decimal(10) ** 9
-# Only charges are stored: reversals are derived, see schemas/clickhouse/0006_cost_ledger.sql. A charge takes
-# the place of that of its kind at its book; an orphan's is of another, as it stood until the real one came.
+# Only charges are stored: reversals are derived, see schemas/clickhouse/0006_cost_ledger.sql. Of charges of one kind
+# at one book the first stays; an orphan's is of another kind, as it stood until the real one came.
 CHARGE = "charge"
 ORPHANS_CHARGE = "orphans_charge"
+# What is booked earlier takes precedence: milliseconds are taken from this.
+PRECEDENCE_MAX = 2**63
 _JSON = msgspec.json.Encoder()
 
 
@@ -125,13 +127,15 @@ def ledger_row(event: RatedUsage, appended_ms: int) -> Row:
     `appended_ms` is when the event came into its topic: an event of an earlier release says no better.
     """
     fact = event.usage
+    booked_ms = appended_ms if event.booked_at is None else _time_ms("booked_at", event.booked_at)
     row = (
         _uuid("request_id", fact.request_id),
         _time_ms("started_at", fact.started_at),
         event.book_seq,
         ORPHANS_CHARGE if fact.outcome == "orphaned" else CHARGE,
         event.row_version,
-        appended_ms if event.booked_at is None else _time_ms("booked_at", event.booked_at),
+        booked_ms,
+        PRECEDENCE_MAX - booked_ms,
         fact.attribution.virtual_key_id,
         fact.attribution.team_id,
         fact.attribution.end_user_id,

@@ -166,6 +166,7 @@ COST_LEDGER = Table(
         ("kind", _WORD),
         ("row_version", "UInt64"),
         ("booked_at", _TIME),
+        ("precedence", "UInt64"),
         ("virtual_key_id", _WORD),
         ("team_id", _WORD),
         ("end_user_id", "String"),

@@ -98,6 +98,13 @@ def test_a_usage_that_was_priced_anew_is_charged_reversed_and_charged(migrated):
     ]
 
 
+def test_a_usage_that_is_published_again_later_stays_booked_when_it_was(migrated):
+    stored(migrated, [charge("1", 1)], [charge("1", 1, events.BOOKED_AT + HOUR)])
+    naive = events.BOOKED_AT.replace(tzinfo=None)
+    query = "SELECT entry, booked_at, amount_usd FROM tollhouse.cost_ledger"
+    assert asked(migrated, query) == [("charge", naive, Decimal(1))]
+
+
 def lines_of(first: str, second: str) -> dict[str, Decimal]:
     return {"claude-opus-5/input": Decimal(first), "claude-haiku-4-5/output": Decimal(second)}
 

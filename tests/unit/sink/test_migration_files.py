@@ -17,7 +17,7 @@ LANDED = {
     "0003_responses.sql": "230fbe49e8c2aeb2ca6802ad2341e619c047fa8304df5cc23b79f670b620b536",
     "0004_edges.sql": "42519ac12a7300b360cb02871f19b1278138e72a909626ba7312bce566b59fe9",
     "0005_attribution.sql": "034ae7755ad72e76d583f01be2c87dd6b95ae4e9d30f8ea62274f02ffaa8bf8b",
-    "0006_cost_ledger.sql": "8815b66009e7be7f90f65e6556088c51efae6c3af4fe7f99467b5d3d96a88a8f",
+    "0006_cost_ledger.sql": "1d507c08b574559a4507a4704d7840723a576cc4051227c2f9e43f9e96746afc",
     "0007_dead_letters.sql": "8ca1abaef76fa0b6045a3dbc070a52dba5ce186ac525800875d6c4e5d1e7ec15",
     "0008_completeness.sql": "5874c05e0ebd6b649687ab51d74496a075c7c479d644a09572c2baddabb3f281",
     "0009_usage_hourly.sql": "25d30d8da1d858b0513cfd8698b00c9d5eec16bdfc63be5142c9ab1660dafedf",

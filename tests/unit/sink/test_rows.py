@@ -94,6 +94,7 @@ def test_a_rated_usage_becomes_one_charge_of_the_ledger():
         "kind": "charge",
         "row_version": 4294967308,
         "booked_at": events.BOOKED_MS,
+        "precedence": 2**63 - events.BOOKED_MS,
         "virtual_key_id": "vk_1",
         "team_id": "platform",
         "end_user_id": "user-7",
