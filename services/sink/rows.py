@@ -48,8 +48,8 @@ STATUS_MAX = 2**16 - 1
 # limit lets a hundred thousand million rows add up. Its digits fit the 28 that decimal counts with, too.
 MONEY_STEP_USD = Decimal("1e-18")
 MONEY_USD_MAX = Decimal(10) ** 9
-# Only charges are stored: reversals are derived, see schemas/clickhouse/0006_cost_ledger.sql. Of charges of one kind
-# at one book the first stays; an orphan's is of another kind, as it stood until the real one came.
+# Only charges are stored: reversals are derived, see schemas/clickhouse/0006_cost_ledger.sql. Of charges of
+# one kind at one book the first stays; an orphan's is of another kind, as it stood until the real one came.
 CHARGE = "charge"
 ORPHANS_CHARGE = "orphans_charge"
 # What is booked earlier takes precedence: milliseconds are taken from this.
