@@ -34,7 +34,6 @@ from aiokafka.errors import (
     UnsupportedCodecError,
     UnsupportedVersionError,
 )
-from aiokafka.structs import ConsumerRecord
 
 from schemas.topics import DLQ_SUFFIX
 from services.runtime import metrics
@@ -43,7 +42,7 @@ from services.runtime.contact import AWAY_S_MAX, Contact
 from services.runtime.dead_letters import dead_letter
 from services.runtime.dead_limits import DeadLimits
 from services.runtime.errors import ServiceStopped
-from services.runtime.kafka import KafkaConfig
+from services.runtime.kafka import KafkaConfig, consumed
 from services.runtime.publisher import Publisher, PublishFailed, Refused
 from services.runtime.records import (
     ConsumedRecord,
@@ -228,7 +227,7 @@ class ConsumerLoop:
             )
             if generation != self._generation:
                 generation, records, deadline, size = self._generation, [], None, 0
-            came = [_consumed(record) for run in polled.values() for record in run]
+            came = [consumed(record) for run in polled.values() for record in run]
             size += sum(len(record.value or b"") for record in came)
             records.extend(came)
             if records and deadline is None:
@@ -384,19 +383,6 @@ class _Listener(ConsumerRebalanceListener):
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         self._on_assigned(frozenset((place.topic, place.partition) for place in assigned))
         log.info("consumer.partitions_assigned", partitions=len(assigned))
-
-
-def _consumed(record: ConsumerRecord[bytes | None, bytes | None]) -> ConsumedRecord:
-    return ConsumedRecord(
-        record.topic,
-        record.partition,
-        record.offset,
-        record.timestamp,
-        record.key,
-        record.value,
-        # Kafka knows headers without a value; ours have an empty one.
-        tuple((name, bytes(value or b"")) for name, value in record.headers),
-    )
 
 
 def _next_offsets(records: list[ConsumedRecord]) -> Mapping[TopicPartition, int]:

@@ -4,8 +4,10 @@ import re
 from collections.abc import Iterable
 
 import msgspec
+from aiokafka.structs import ConsumerRecord
 
 from services.runtime.config import Variable
+from services.runtime.records import ConsumedRecord
 
 PORT_MAX = 65535
 # A name, an IPv4 address or an IPv6 address in brackets; the port may be left to be Kafka's 9092.
@@ -29,6 +31,20 @@ class KafkaConfig(msgspec.Struct, frozen=True, kw_only=True):
             yield "min_insync_replicas: must lie between 1 and replication_factor"
         if self.request_timeout_ms < 1:
             yield "request_timeout_ms: must be above 0"
+
+
+def consumed(record: ConsumerRecord[bytes | None, bytes | None]) -> ConsumedRecord:
+    """Give a record of the client library as the deciding code knows it."""
+    return ConsumedRecord(
+        record.topic,
+        record.partition,
+        record.offset,
+        record.timestamp,
+        record.key,
+        record.value,
+        # Kafka knows headers without a value; ours have an empty one.
+        tuple((name, bytes(value or b"")) for name, value in record.headers),
+    )
 
 
 def _is_server(text: str) -> bool:

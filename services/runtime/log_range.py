@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaError
 
 from schemas.topics import topic
 from services.runtime.errors import StartRefused
-from services.runtime.kafka import KafkaConfig
+from services.runtime.kafka import KafkaConfig, consumed
 from services.runtime.records import ConsumedRecord
 
 POLL_MS = 200
@@ -66,9 +66,7 @@ class LogReader:
                     polled = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=RECORDS_MAX)
                     left = await self._unfinished(left)
             block = [
-                ConsumedRecord(
-                    place.topic, place.partition, each.offset, each.timestamp, each.key, each.value, ()
-                )
+                consumed(each)
                 for place, records in polled.items()
                 for each in records
                 if each.offset < found.ends[place]

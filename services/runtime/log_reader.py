@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Sequence
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from services.runtime.kafka import KafkaConfig
+from services.runtime.kafka import KafkaConfig, consumed
 from services.runtime.records import ConsumedRecord
 
 POLL_MS = 500
@@ -82,15 +82,4 @@ async def _polled(
         while True:
             polled = await consumer.getmany(place, timeout_ms=POLL_MS, max_records=records_max)
             if place in polled:
-                return [
-                    ConsumedRecord(
-                        place.topic,
-                        place.partition,
-                        record.offset,
-                        record.timestamp,
-                        record.key,
-                        record.value,
-                        tuple((name, bytes(value or b"")) for name, value in record.headers),
-                    )
-                    for record in polled[place]
-                ]
+                return [consumed(record) for record in polled[place]]
