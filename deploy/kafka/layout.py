@@ -1,6 +1,7 @@
 """Says where the brokers of one cluster keep their data and on which ports they listen; starts nothing."""
 
 import json
+import os
 import random
 import socket
 from dataclasses import asdict, dataclass
@@ -82,8 +83,13 @@ def record(cluster: Cluster, data_dir: Path) -> None:
             f"{data_dir} holds the data of {earlier.count} broker(s), not {cluster.count}; "
             "name another --data-dir or delete it."
         )
+    if earlier == cluster:
+        return
     data_dir.mkdir(parents=True, exist_ok=True)
-    _path(data_dir).write_text(json.dumps(asdict(cluster)) + "\n", encoding="utf-8")
+    # Whole or not at all: two brokers of one cluster may be started at the same moment.
+    draft = _path(data_dir).with_suffix(f".{os.getpid()}")
+    draft.write_text(json.dumps(asdict(cluster)) + "\n", encoding="utf-8")
+    draft.replace(_path(data_dir))
 
 
 def recorded(data_dir: Path) -> Cluster | None:
