@@ -4,20 +4,22 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 import asyncio
+import contextlib
 import os
 from decimal import Decimal
 from pathlib import Path
 
 import click
-from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
 from schemas import codec
 from schemas.rated import RatedUsage
 from schemas.topics import RATED
 from services.cli import settings as settings_file
+from services.cli.columns import printable
 from services.cli.outcome import done
 from services.runtime.errors import StartRefused
+from services.runtime.groupless import Begin, groupless, require_topic
 from services.runtime.kafka import KafkaConfig
 from services.runtime.service import run_command
 
@@ -36,7 +38,7 @@ COLUMNS = (
 def tail(path: Path | None, as_json: bool, from_beginning: bool, limit: int | None) -> None:
     """Print rated usage as it happens."""
     loaded = done(lambda: settings_file.load(path, os.environ, {}))
-    where = "earliest" if from_beginning else "latest"
+    where: Begin = "earliest" if from_beginning else "latest"
     if not as_json:
         click.echo(COLUMNS)
 
@@ -47,23 +49,19 @@ def tail(path: Path | None, as_json: bool, from_beginning: bool, limit: int | No
 
 
 async def _follow(
-    kafka: KafkaConfig, where: str, limit: int | None, as_json: bool, stopping: asyncio.Event
+    kafka: KafkaConfig,
+    where: Begin,
+    limit: int | None,
+    as_json: bool,
+    stopping: asyncio.Event,
 ) -> None:
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=kafka.bootstrap_servers,
-        enable_auto_commit=False,
-        auto_offset_reset=where,
-    )
-    try:
-        await consumer.start()
-    except (KafkaError, OSError) as exc:
-        await consumer.stop()
-        raise StartRefused(f"cannot reach Kafka at {kafka.bootstrap_servers}: {exc}.") from exc
     printed = 0
-    try:
-        # Asked for here: a consumer that is given the topic's name looks for it for 40 seconds.
-        if RATED not in await consumer.topics():
-            raise StartRefused(f"Kafka at {kafka.bootstrap_servers} has no {RATED}: run `tollhouse migrate`.")
+    async with contextlib.AsyncExitStack() as held:
+        try:
+            consumer = await held.enter_async_context(groupless(kafka, where))
+        except (KafkaError, OSError) as exc:
+            raise StartRefused(f"cannot reach Kafka at {kafka.bootstrap_servers}: {exc}.") from exc
+        await require_topic(consumer, kafka, RATED)
         consumer.subscribe([RATED])
         while not stopping.is_set() and (limit is None or printed < limit):
             polled = await consumer.getmany(timeout_ms=POLL_MS)
@@ -72,8 +70,6 @@ async def _follow(
                     break
                 click.echo((record.value or b"") if as_json else _line(record.value))
                 printed += 1
-    finally:
-        await consumer.stop()
 
 
 def _line(value: bytes | None) -> str:
@@ -91,4 +87,4 @@ def _line(value: bytes | None) -> str:
         + f"{tokens.input_tokens:>9} {cached:>9} {tokens.output_tokens:>8}  {cost:<16} {usage.request_id}"
     )
     # Names come from callers, and a terminal obeys what is not printable.
-    return "".join(each if each.isprintable() else "?" for each in line)
+    return printable(line)

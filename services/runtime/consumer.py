@@ -42,6 +42,7 @@ from services.runtime.contact import AWAY_S_MAX, Contact
 from services.runtime.dead_letters import dead_letter
 from services.runtime.dead_limits import DeadLimits
 from services.runtime.errors import ServiceStopped
+from services.runtime.groupless import let_go
 from services.runtime.kafka import KafkaConfig, consumed
 from services.runtime.publisher import Publisher, PublishFailed, Refused
 from services.runtime.records import (
@@ -63,8 +64,6 @@ BATCH_BYTES_MAX = 64 * 1024 * 1024
 REVOKE_S_MAX = 10.0
 # The same for a process that was asked to end: a store or a Kafka that is away may not keep it.
 STOP_S_MAX = 10.0
-# For saying goodbye to the group; one that does not hear it finds out by the session's time-out.
-LEAVE_S_MAX = 5.0
 # aiokafka tries a commit for as long as the broker is away; a later one says as much as this one.
 COMMIT_S_MAX = 30.0
 SESSION_TIMEOUT_MS = 15_000
@@ -201,13 +200,8 @@ class ConsumerLoop:
             await backoff.wait()
 
     async def _leave(self, consumer: AIOKafkaConsumer) -> None:
-        # In a task of its own: with Kafka away, stop() raises the cancellation of a task of its own.
-        leaving = asyncio.create_task(consumer.stop())
-        await asyncio.wait({leaving}, timeout=LEAVE_S_MAX)
-        if not leaving.done() or leaving.cancelled() or leaving.exception() is not None:
-            leaving.cancel()
+        if not await let_go(consumer):
             log.warning("consumer.leave_failed", stage=self._stage.name)
-            await consumer._client.close()  # pyright: ignore[reportPrivateUsage] - what stop() left open
 
     async def _gathered(
         self, consumer: AIOKafkaConsumer, stopping: asyncio.Event

@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError
 
 from schemas.topics import topic
 from services.runtime.errors import StartRefused
+from services.runtime.groupless import groupless, require_topic
 from services.runtime.kafka import KafkaConfig, consumed
 from services.runtime.records import ConsumedRecord
 
@@ -94,20 +95,11 @@ class LogReader:
 @contextlib.asynccontextmanager
 async def log_reader(kafka: KafkaConfig, name: str) -> AsyncGenerator[LogReader, None]:
     """Open a reader for a block; StartRefused where Kafka does not answer or has no such topic."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=kafka.bootstrap_servers,
-        client_id=kafka.client_id,
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-    )
     try:
-        await consumer.start()
-        if name not in await consumer.topics():
-            raise StartRefused(f"Kafka at {kafka.bootstrap_servers} has no {name}: run `tollhouse migrate`.")
-        yield LogReader(consumer, name)
+        async with groupless(kafka) as consumer:
+            await require_topic(consumer, kafka, name)
+            yield LogReader(consumer, name)
     except (KafkaError, TimeoutError, ConnectionError) as exc:
         raise StartRefused(
             f"Kafka at {kafka.bootstrap_servers} does not answer: {type(exc).__name__}."
         ) from exc
-    finally:
-        await consumer.stop()

@@ -10,17 +10,21 @@ from collections.abc import AsyncGenerator, Sequence
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from services.runtime.groupless import groupless
 from services.runtime.kafka import KafkaConfig, consumed
 from services.runtime.records import ConsumedRecord
 
 POLL_MS = 500
 # Without a record and without an end: Kafka is not answering.
 SILENCE_S_MAX = 30.0
-STOP_S_MAX = 5.0
 
 
 class LogUnreadable(Exception):
     """Kafka did not give what was asked for in time: ask again."""
+
+
+class TopicMissing(LogUnreadable):
+    """Kafka has no such topic: until somebody makes it, asking again will not help."""
 
 
 async def read_partition(kafka: KafkaConfig, topic: str, partition: int) -> AsyncGenerator[ConsumedRecord]:
@@ -53,26 +57,15 @@ async def read_offsets(
 
 @contextlib.asynccontextmanager
 async def _reader(kafka: KafkaConfig, place: TopicPartition) -> AsyncGenerator[AIOKafkaConsumer]:
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=kafka.bootstrap_servers,
-        client_id=kafka.client_id,
-        request_timeout_ms=kafka.request_timeout_ms,
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-    )
     try:
-        async with asyncio.timeout(SILENCE_S_MAX):
-            await consumer.start()
-            if place.topic not in await consumer.topics():
-                raise LogUnreadable(f"there is no {place.topic}: run `tollhouse migrate`")
-        consumer.assign([place])
-        yield consumer
+        async with groupless(kafka) as consumer:
+            async with asyncio.timeout(SILENCE_S_MAX):
+                if place.topic not in await consumer.topics():
+                    raise TopicMissing(f"there is no {place.topic}: run `tollhouse migrate`")
+            consumer.assign([place])
+            yield consumer
     except (KafkaError, OSError) as exc:
         raise LogUnreadable(f"{place.topic}/{place.partition}: {type(exc).__name__}") from exc
-    finally:
-        # In a task of its own: with Kafka away, stop() raises the cancellation of a task of its own.
-        stopping = asyncio.create_task(consumer.stop())
-        await asyncio.wait({stopping}, timeout=STOP_S_MAX)
 
 
 async def _polled(

@@ -21,6 +21,7 @@ from schemas import codec
 from schemas.dead_letters import REDRIVE, DeadLetter
 from schemas.topics import DLQ_SUFFIX, all_topics, topic
 from services.runtime.errors import ServiceStopped, StartRefused
+from services.runtime.groupless import groupless
 from services.runtime.kafka import KafkaConfig
 from services.runtime.publisher import Publisher, PublishFailed
 from services.runtime.records import OutgoingRecord
@@ -140,24 +141,17 @@ async def letters(kafka: KafkaConfig, topics: Collection[str]) -> AsyncIterator[
 
 @contextlib.asynccontextmanager
 async def _reader(kafka: KafkaConfig) -> AsyncGenerator[AIOKafkaConsumer, None]:
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=kafka.bootstrap_servers,
-        client_id=kafka.client_id,
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-    )
-    try:
+    async with contextlib.AsyncExitStack() as held:
         try:
-            await consumer.start()
+            consumer = await held.enter_async_context(groupless(kafka))
         except (KafkaError, OSError) as exc:
             raise StartRefused(f"cannot reach Kafka at {kafka.bootstrap_servers}: {exc}.") from exc
-        yield consumer
-    except (KafkaError, TimeoutError) as exc:
-        raise StartRefused(
-            f"Kafka at {kafka.bootstrap_servers} stopped answering: {type(exc).__name__}."
-        ) from exc
-    finally:
-        await consumer.stop()
+        try:
+            yield consumer
+        except (KafkaError, TimeoutError) as exc:
+            raise StartRefused(
+                f"Kafka at {kafka.bootstrap_servers} stopped answering: {type(exc).__name__}."
+            ) from exc
 
 
 async def _to_end(consumer: AIOKafkaConsumer, topics: Iterable[str]) -> AsyncIterator[_Record]:

@@ -23,6 +23,7 @@ from schemas.topics import KEYS
 from services.edge.registry.table import Entry, KeyTable, Registry
 from services.runtime import metrics
 from services.runtime.backoff import Backoff
+from services.runtime.groupless import groupless
 from services.runtime.kafka import KafkaConfig
 
 log = structlog.get_logger(__name__)
@@ -32,8 +33,6 @@ REBUILD_AFTER_S = 12 * 3600.0
 # So often Kafka is asked whether it is there: a consumer with nothing to read hears nothing else.
 CONTACT_S = 5.0
 ANSWER_S_MAX = 10.0
-START_S_MAX = 30.0
-STOP_S_MAX = 5.0
 POLL_MS = 1_000
 # Of one poll, so that exchanges go on while the table is built: some 10 ms of work.
 POLL_RECORDS_MAX = 500
@@ -88,30 +87,18 @@ class Follower:
         """Follow until cancelled."""
         backoff = Backoff(wait_s_max=RETRY_S_MAX)
         while True:
-            consumer = AIOKafkaConsumer(
-                bootstrap_servers=self._kafka.bootstrap_servers,
-                client_id=self._kafka.client_id,
-                request_timeout_ms=self._kafka.request_timeout_ms,
-                enable_auto_commit=False,
-                auto_offset_reset="earliest",
-                max_poll_records=POLL_RECORDS_MAX,
-            )
             try:
-                await self._follow(consumer, backoff)
+                async with groupless(self._kafka, poll_records_max=POLL_RECORDS_MAX) as consumer:
+                    await self._follow(consumer, backoff)
             except _LogChanged as exc:
                 log.warning("keys.rebuilding", reason=str(exc))
                 self._next = None
             except (KafkaError, OSError, TimeoutError, _NotThere) as exc:
                 self._lost(exc)
-            finally:
-                # In a task of its own: with Kafka away, stop() raises the cancellation of a task of its own.
-                stopping = asyncio.create_task(consumer.stop())
-                await asyncio.wait({stopping}, timeout=STOP_S_MAX)
             await backoff.wait()
 
     async def _follow(self, consumer: AIOKafkaConsumer, backoff: Backoff) -> None:
-        async with asyncio.timeout(START_S_MAX):
-            await consumer.start()
+        async with asyncio.timeout(ANSWER_S_MAX):
             if KEYS not in await consumer.topics():
                 raise _NotThere(f"Kafka has no topic {KEYS}: run `tollhouse migrate`")
         consumer.assign([_PLACE])

@@ -1,8 +1,5 @@
 """Reads and writes gateway.price_books.v1: no process prices anything before its book stands there."""
 
-# aiokafka annotates only part of its API.
-# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
-
 import asyncio
 import contextlib
 from collections.abc import Callable
@@ -10,8 +7,6 @@ from datetime import datetime
 from typing import NamedTuple
 
 import structlog
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
 
 from schemas import codec
 from schemas.price_books import PriceBookPublished
@@ -22,14 +17,13 @@ from services.rating.errors import BooksUnreachable
 from services.runtime.backoff import Backoff
 from services.runtime.errors import StartRefused
 from services.runtime.kafka import KafkaConfig
+from services.runtime.log_reader import LogUnreadable, TopicMissing, read_partition
 from services.runtime.publisher import Publisher, PublishFailed
 
 log = structlog.get_logger(__name__)
 
 # For all books there ever were, some 20 KB each, and for a broker that is slow to answer.
 READ_S_MAX = 60.0
-POLL_MS = 500
-STOP_S_MAX = 5.0
 
 Now = Callable[[], datetime]
 
@@ -80,44 +74,20 @@ async def announced_once(book: PriceBook, kafka: KafkaConfig, now: Now) -> Annou
 
 async def read_books(kafka: KafkaConfig) -> list[PriceBookPublished]:
     """Read every book there is, in the order of the log; BooksUnreachable where Kafka is away."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=kafka.bootstrap_servers,
-        client_id=kafka.client_id,
-        request_timeout_ms=kafka.request_timeout_ms,
-        enable_auto_commit=False,
-        # Not by a seek: that races with the reset of the position, which goes to the end by default.
-        auto_offset_reset="earliest",
-    )
+    published: list[PriceBookPublished] = []
     try:
         async with asyncio.timeout(READ_S_MAX):
-            await consumer.start()
-            return await _read_to_end(consumer, kafka)
-    except (KafkaError, OSError) as exc:
-        raise BooksUnreachable(
-            f"cannot reach Kafka at {kafka.bootstrap_servers}: {type(exc).__name__}"
-        ) from exc
-    finally:
-        # In a task of its own: with Kafka away, stop() raises the cancellation of a task of its own.
-        stopping = asyncio.create_task(consumer.stop())
-        await asyncio.wait({stopping}, timeout=STOP_S_MAX)
-
-
-async def _read_to_end(consumer: AIOKafkaConsumer, kafka: KafkaConfig) -> list[PriceBookPublished]:
-    # Asked for here: a consumer that is given the topic's name looks for it for 40 seconds.
-    if PRICE_BOOKS not in await consumer.topics():
+            async for record in read_partition(kafka, PRICE_BOOKS, 0):
+                # Nobody can ever have priced by what is no book; the sink sets it aside and says so.
+                with contextlib.suppress(codec.Undecodable):
+                    published.append(codec.decode(PriceBookPublished, record.value))
+    except TopicMissing as exc:
         raise StartRefused(
             f"Kafka at {kafka.bootstrap_servers} has no {PRICE_BOOKS}: run `tollhouse migrate`."
-        )
-    place = TopicPartition(PRICE_BOOKS, 0)
-    consumer.assign([place])
-    end = (await consumer.end_offsets([place]))[place]
-    published: list[PriceBookPublished] = []
-    while await consumer.position(place) < end:
-        polled = await consumer.getmany(place, timeout_ms=POLL_MS)
-        for record in polled.get(place, ()):
-            # Nobody can ever have priced by what is no book; the sink sets it aside and says so.
-            with contextlib.suppress(codec.Undecodable):
-                published.append(codec.decode(PriceBookPublished, record.value))
+        ) from exc
+    except (LogUnreadable, TimeoutError) as exc:
+        name = type(exc.__cause__ or exc).__name__
+        raise BooksUnreachable(f"cannot reach Kafka at {kafka.bootstrap_servers}: {name}") from exc
     return published
 
 
