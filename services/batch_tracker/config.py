@@ -95,6 +95,7 @@ class BatchTrackerConfig(msgspec.Struct, frozen=True, kw_only=True):
 ENVIRONMENT = (
     Variable("TOLLHOUSE_BATCH_TRACKER_HOST", "batch_tracker.host"),
     Variable("TOLLHOUSE_BATCH_TRACKER_PORT", "batch_tracker.port"),
+    Variable("TOLLHOUSE_ANTHROPIC_API_KEY", "batch_tracker.upstream.api_key"),
     Variable("ANTHROPIC_API_KEY", "batch_tracker.upstream.api_key"),
     Variable("ANTHROPIC_AUTH_TOKEN", "batch_tracker.upstream.auth_token"),
     Variable("ANTHROPIC_API_BASE", "batch_tracker.upstream.base_url"),

@@ -8,7 +8,7 @@ import structlog
 from msgspec.structs import replace
 
 from schemas import codec
-from schemas.batches import BatchFact, BatchItems, BatchState
+from schemas.batches import BatchCreated, BatchFact, BatchItems, BatchState
 from schemas.topics import BATCH_FACTS
 from services.batch_tracker.following import Following
 from services.batch_tracker.holdings import Holding
@@ -107,8 +107,7 @@ class Tracker:
             before = decided.get(fact.batch_id) or states.get(fact.batch_id)
             state = after(before, fact, place, self._credential)
             if is_late_creator(before, fact):
-                metrics.batch_tracker_late_creators.inc()
-                log.error("batch.creator_came_late", batch_id=fact.batch_id)
+                _tell_creator(fact)
             if state is None:
                 log.info("batch.fact_of_unknown_batch", batch_id=fact.batch_id, partition=place.partition)
                 continue
@@ -151,6 +150,20 @@ class Tracker:
         task = self._group.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _tell_creator(fact: BatchFact) -> None:
+    """Say who made a batch whose items are booked to nobody: a report can still be put right by hand."""
+    created = fact.fact
+    assert isinstance(created, BatchCreated)
+    metrics.batch_tracker_late_creators.inc()
+    log.error(
+        "batch.creator_came_late",
+        batch_id=fact.batch_id,
+        request_id=created.request_id,
+        virtual_key_id=created.attribution.virtual_key_id,
+        team_id=created.attribution.team_id,
+    )
 
 
 def _without_items(fact: BatchFact) -> BatchFact:

@@ -1,7 +1,7 @@
 """The commands of `tollhouse`; each reads the configuration, starts one thing, and ends with an exit code.
 
-0 is done, 1 is a failure while running, 2 is a request that cannot be met; no command shows a traceback
-for a person's mistake.
+0 is done, 1 is a failure while running, 2 is a request that cannot be met (3 is `verify`'s: late, not lost);
+no command shows a traceback for a person's mistake.
 """
 
 import asyncio
@@ -24,6 +24,7 @@ from services.cli.keys import keys
 from services.cli.missing import missing
 from services.cli.outcome import done
 from services.cli.prices import prices
+from services.cli.refused import refused
 from services.cli.replay import replay
 from services.cli.reprice import reprice
 from services.cli.settings import Settings, Source
@@ -45,6 +46,9 @@ log = structlog.get_logger(__name__)
 # Who holds keys: what a file takes from the environment for these must be there before they start.
 NEEDED_BY_EDGE = ("edge",)
 NEEDED_BY_BATCH_TRACKER = ("batch_tracker",)
+# Who calls upstream, and its section.
+WITH_CREDENTIAL = {"edge": "edge", "batch-tracker": "batch_tracker"}
+NO_CREDENTIAL = "none: callers come with their own"
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -132,9 +136,8 @@ def check_config(path: Path | None) -> None:
     """
     source, loaded = _loaded(path, needed=settings_file.SECTIONS)
     click.echo(f"file      {source.path or 'none'}" + (f", read as {source.kind}" if source.path else ""))
-    credential = (
-        "the gateway's credential" if loaded.edge.upstream.has_credential else "each caller's own key"
-    )
+    origin = settings_file.credential_origin(source, os.environ, "edge")
+    credential = f"the gateway's credential, {origin}" if origin else "each caller's own key"
     callers = "the master key" if loaded.edge.master_key else "no key of the gateway's"
     click.echo(f"edge      {loaded.edge.host}:{loaded.edge.port}, callers show {callers}")
     click.echo(f"upstream  {loaded.edge.upstream.base_url} with {credential}")
@@ -166,13 +169,16 @@ def _loaded(
 
 
 def _serve(name: str, source: Source, main: Main) -> NoReturn:
-    """Run a service to its end; its first line is what its file says that it will not do."""
+    """Run a service to its end; first it says what its file wants in vain, and whose credential it has."""
 
     async def announced(stopping: asyncio.Event) -> None:
         if source.ignored:
             risks = {each.path: each.risk for each in source.ignored if each.risk}
             harmless = [each.path for each in source.ignored if not each.risk]
             log.warning("config.ignored", file=str(source.path), risks=risks, harmless=harmless)
+        if name in WITH_CREDENTIAL:
+            origin = settings_file.credential_origin(source, os.environ, WITH_CREDENTIAL[name])
+            log.info("config.credential", origin=origin or NO_CREDENTIAL)
         await main(stopping)
 
     sys.exit(run_service(name, announced))
@@ -186,6 +192,7 @@ main.add_command(replay)
 main.add_command(reprice)
 main.add_command(explain)
 main.add_command(spool)
+spool.add_command(refused)
 main.add_command(dlq)
 main.add_command(batches)
 main.add_command(keys)

@@ -7,6 +7,7 @@ from decimal import Decimal
 import msgspec
 
 from schemas.codec import UNREADABLE
+from schemas.exchange import NEVER_SENT
 from schemas.rated import CostLine, RatedUsage
 from schemas.usage import UsageRecorded
 from services.rating.attempts import TOKEN_DIMENSIONS, billed
@@ -151,8 +152,8 @@ def _why_free(usage: UsageRecorded, book: PriceBook) -> str:
         return f"{usage.endpoint} is free by the book"
     if usage.usage_status == "none":
         return (
-            "Anthropic could not be reached or broke off before it answered"
-            if usage.outcome == "upstream_cut"
+            "Anthropic could not be reached: no byte of the request left the gateway"
+            if usage.error_type == NEVER_SENT
             else "Anthropic answered with an error and without usage"
         )
     if usage.stop_reason == "refusal":

@@ -7,6 +7,7 @@ from typing import TypedDict, Unpack, cast
 import click
 
 from services.cli.admin import ask, read, show, show_table, tell, with_json, with_url
+from services.edge.registry.secrets import KEY_PREFIX, digest_of
 
 COLUMNS = ("virtual_key_id", "key_alias", "key_name", "team_id", "models", "blocked", "expires", "created_at")
 PAGE_KEYS_MAX = 100
@@ -21,6 +22,7 @@ class Fields(TypedDict, total=False):
     team: str | None
     user: str | None
     models: tuple[str, ...]
+    aliases: tuple[str, ...]
     routes: tuple[str, ...]
     tags: tuple[str, ...]
     metadata: tuple[str, ...]
@@ -37,6 +39,13 @@ _OPTIONS = (
     click.option("--team", help="The team it belongs to."),
     click.option("--user", help="Whose it is."),
     click.option("--model", "models", multiple=True, help="A model, or a pattern such as 'claude-haiku-*'."),
+    click.option(
+        "--model-alias",
+        "aliases",
+        multiple=True,
+        metavar="NAME=MODEL",
+        help="A name that it may ask by, and the model that goes to Anthropic instead.",
+    ),
     click.option("--route", "routes", multiple=True, help="A path, a pattern or a group."),
     click.option("--tag", "tags", multiple=True, help="A tag on everything that it uses."),
     click.option("--metadata", multiple=True, metavar="NAME=VALUE", help="The same as a name and a value."),
@@ -161,24 +170,29 @@ def delete(url: str, as_json: bool, named: tuple[str, ...]) -> None:
 
 
 def _named(key: str) -> str:
-    """Ask for the secret where it is meant: a command line can be seen by everybody on the host."""
-    if key != "-":
-        return key
-    return (getpass.getpass("key: ") if sys.stdin.isatty() else sys.stdin.readline()).strip()
+    """Ask for the secret where it is meant, as everybody on the host can see a command line.
+
+    Only its sha256 goes to the edge: addresses stand in the logs of whatever lies between.
+    """
+    if key == "-":
+        key = (getpass.getpass("key: ") if sys.stdin.isatty() else sys.stdin.readline()).strip()
+    return digest_of(key) if key.startswith(KEY_PREFIX) else key
 
 
 def _body(fields: Fields) -> dict[str, object]:
     given = {_NAMES.get(name, name): value for name, value in fields.items() if value not in (None, ())}
     if "metadata" in given:
         given["metadata"] = dict(pair(each) for each in fields.get("metadata", ()))
+    if "aliases" in given:
+        given["aliases"] = dict(pair(each, "--model-alias") for each in fields.get("aliases", ()))
     return given
 
 
-def pair(text: str) -> tuple[str, str]:
+def pair(text: str, option: str = "--metadata") -> tuple[str, str]:
     """Read NAME=VALUE."""
     name, sign, value = text.partition("=")
     if not sign or not name:
-        raise click.BadParameter("must be NAME=VALUE", param_hint="--metadata")
+        raise click.BadParameter("must be NAME=VALUE", param_hint=option)
     return name, value
 
 

@@ -12,7 +12,9 @@ from services.runtime.config import Mapped, Variable, override
 SECTIONS = frozenset(("model_list", "litellm_settings", "general_settings", "router_settings"))
 REFERENCE = "os.environ/"
 PROVIDER = "anthropic"
-CREDENTIAL_VARIABLES = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
+CREDENTIAL_VARIABLES = ("TOLLHOUSE_ANTHROPIC_API_KEY", "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
+# LiteLLM looks at these only where its file says nothing; every other variable goes before the file.
+_BEHIND_THE_FILE = frozenset(("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "LITELLM_MASTER_KEY"))
 # What carries no setting of its own but stands for others.
 _READ_ELSEWHERE = ("model_list", "credential_list", "environment_variables")
 
@@ -57,7 +59,8 @@ class Unset(NamedTuple):
 class Translation(NamedTuple):
     """What a LiteLLM file says in settings of Tollhouse's; `origins` names where each of them stood.
 
-    `secret_variables` are those of the environment from which it takes keys.
+    `secret_variables` are those of the environment that it says hold keys; `outranked` go for nothing,
+    since the file says what they would.
     """
 
     settings: Mapped
@@ -66,6 +69,7 @@ class Translation(NamedTuple):
     unset: tuple[Unset, ...]
     faults: tuple[str, ...]
     secret_variables: frozenset[str]
+    outranked: frozenset[Variable]
 
 
 class _Deployment(NamedTuple):
@@ -84,16 +88,15 @@ def is_litellm(document: Mapped) -> bool:
 def translate(document: Mapped, environ: Mapping[str, str], variables: Sequence[Variable]) -> Translation:
     """Translate a file that `is_litellm`; what cannot be known without guessing is a fault.
 
-    `variables` of the environment go before the file, here as everywhere: where one says something else
-    than the file it is named.
+    `variables` of the environment go before the file, but for those that LiteLLM puts behind it: its own
+    master key and Anthropic's credentials. Where the two say different things the loser is named.
     """
     reading = _Reading(environ, _mapping(document.get("environment_variables")))
     reading.take_variables(variables)
     for name, section in document.items():
         reading.take_section(name, section)
     reading.take_credential(reading.deployments(document))
-    reading.compare(variables)
-    return reading.translation()
+    return reading.translation(reading.compared(variables))
 
 
 class _Reading:
@@ -111,7 +114,7 @@ class _Reading:
         self._faults: list[str] = []
         self._secret_variables: set[str] = set()
 
-    def translation(self) -> Translation:
+    def translation(self, outranked: frozenset[Variable]) -> Translation:
         return Translation(
             settings=override({}, self._values),
             origins=self._origins,
@@ -119,6 +122,7 @@ class _Reading:
             unset=tuple(self._unset),
             faults=tuple(self._faults),
             secret_variables=frozenset(self._secret_variables),
+            outranked=outranked,
         )
 
     def take_section(self, name: str, section: object) -> None:
@@ -135,13 +139,31 @@ class _Reading:
             if name in self._variables:
                 self._set(ours, f"environment_variables.{name}", self._variables[name])
 
-    def compare(self, variables: Sequence[Variable]) -> None:
-        """Name what the environment says otherwise, for LiteLLM has most of it the other way round."""
-        said = {ours: name for name, ours in reversed(variables) if self._process.get(name, "") != ""}
-        for ours, name in said.items():
-            if ours in self._values and str(self._values[ours]) != self._process[name]:
-                risk = f"{name} of the environment goes before it, and says something else"
-                self._ignored.append(Ignored(self._origins[ours], risk))
+    def compared(self, variables: Sequence[Variable]) -> frozenset[Variable]:
+        """Give the variables that the file outranks, and name whatever loses by saying something else."""
+        said = {*self._values, *(each.setting for each in self._unset)}
+        behind = (each for each in variables if each.name in _BEHIND_THE_FILE)
+        outranked = frozenset(each for each in behind if each.path in said)
+        winners: dict[str, str] = {}
+        key = "edge.upstream.api_key"
+        if key in self._values and self._process.get("ANTHROPIC_AUTH_TOKEN", "") != "":
+            self._outrank("ANTHROPIC_AUTH_TOKEN", key)  # another setting, but a key goes before a token
+        for each in variables:
+            text = str(self._values.get(each.path, ""))
+            if each.path not in self._values or self._process.get(each.name, "") in ("", text):
+                continue
+            if each in outranked:
+                self._outrank(each.name, each.path)
+            else:
+                winners.setdefault(each.path, each.name)
+        for path, name in winners.items():
+            risk = f"{name} of the environment goes before it, and says something else"
+            self._ignored.append(Ignored(self._origins[path], risk))
+        return outranked
+
+    def _outrank(self, variable: str, setting: str) -> None:
+        risk = f"{self._origins[setting]} of the file goes before it, as it does in LiteLLM"
+        self._ignored.append(Ignored(f"{variable} of the environment", risk))
 
     def _take_settings(self, name: str, section: object) -> None:
         if not _is_mapping_or_none(section):
@@ -214,28 +236,36 @@ class _Reading:
         return _Deployment(f"{path}.litellm_params", parameters, own.get("use_in_pass_through") is True)
 
     def take_credential(self, deployments: Sequence[_Deployment]) -> None:
-        """Choose as LiteLLM's pass-through: what is marked, else the environment's; else the only one."""
+        """Choose as LiteLLM's pass-through: what is marked, else what the environment has, else nothing."""
         marked = [each for each in deployments if each.is_marked]
-        given = [each for each in marked or deployments if {"api_key", "api_base"} & each.parameters.keys()]
-        if not marked and any(self._environ.get(name, "") != "" for name in CREDENTIAL_VARIABLES):
-            self._leave(given, litellm_risks.UNMARKED)
+        unmarked = [each for each in deployments if not each.is_marked]
+        if not marked:
+            has_other = any(self._environ.get(name, "") != "" for name in CREDENTIAL_VARIABLES)
+            self._leave(unmarked, litellm_risks.UNMARKED if has_other else litellm_risks.UNUSED)
             return
+        self._leave(unmarked, "")
         distinct: dict[tuple[str, ...], _Deployment] = {}
-        for each in given:
-            distinct.setdefault(self._credential(each), each)
+        for each in marked:
+            if not {"api_key", "api_base"}.isdisjoint(each.parameters):
+                distinct.setdefault(self._credential(each), each)
         if len(distinct) > 1:
-            self._faults.append(_ambiguity(marked, list(distinct.values())))
+            self._faults.append(_ambiguity(list(distinct.values())))
             return
         for chosen in distinct.values():
             for name, ours in _CREDENTIAL:
                 if name in chosen.parameters:
                     self._set(ours, f"{chosen.path}.{name}", chosen.parameters[name])
-        if marked:
-            self._leave([each for each in deployments if not each.is_marked], "")
 
     def _leave(self, deployments: Sequence[_Deployment], risk: str) -> None:
+        for each in deployments:
+            key = str(each.parameters.get("api_key", ""))
+            if key.startswith(REFERENCE):
+                self._secret_variables.add(key.removeprefix(REFERENCE))
         self._ignored.extend(
-            Ignored(f"{each.path}.api_key", risk) for each in deployments if "api_key" in each.parameters
+            Ignored(f"{each.path}.{name}", risk)
+            for each in deployments
+            for name in ("api_key", "api_base")
+            if name in each.parameters
         )
 
     def _credential(self, deployment: _Deployment) -> tuple[str, ...]:
@@ -247,11 +277,9 @@ class _Reading:
         )
 
 
-def _ambiguity(marked: Sequence[_Deployment], distinct: Sequence[_Deployment]) -> str:
+def _ambiguity(distinct: Sequence[_Deployment]) -> str:
     places = ", ".join(each.path.removesuffix(".litellm_params") for each in distinct)
-    if marked:
-        return f"model_list: {places} have different credentials and use_in_pass_through; leave it on one"
-    return f"model_list: {places} have different credentials; set use_in_pass_through: true on one"
+    return f"model_list: {places} have different credentials and use_in_pass_through; leave it on one"
 
 
 def _is_anthropic(model: str, provider: object) -> bool:

@@ -3,8 +3,12 @@
 from collections.abc import Mapping
 
 OTHER_PROVIDER = "not served: requests go to Anthropic alone"
-MODEL_NAME = "names are not mapped: clients ask for Anthropic's own model names"
+MODEL_NAME = "names are mapped by key alone: give keys aliases, or ask for Anthropic's own model names"
 UNMARKED = "the environment's credential is used, as no entry says use_in_pass_through"
+UNUSED = (
+    "not used, as no entry says use_in_pass_through: callers come with their own keys for Anthropic, "
+    "unless ANTHROPIC_API_KEY is set"
+)
 
 _NOT_CHECKED = "requests are not checked by it: what it would refuse passes"
 _NOT_AUTHENTICATED = "callers are known by keys alone: whom it would let in is answered 401"

@@ -15,10 +15,11 @@ from services.cli.settings import Settings
 from services.runtime.clickhouse import ClickHouse, StoreError
 from services.runtime.errors import StartRefused
 from services.sink import reader
-from services.sink.reader import MISSING_ROWS_MAX, Missing
+from services.sink.reader import MISSING_ROWS_MAX, UNREAD, Missing
 
 DAYS = 30
 HEADS = ("model", "dimension", "exchanges", "first seen", "last seen", "keys")
+UNREAD_HEADS = (HEADS[0], *HEADS[2:])
 
 
 @click.command()
@@ -35,6 +36,9 @@ HEADS = ("model", "dimension", "exchanges", "first seen", "last seen", "keys")
 def missing(path: Path | None, since: datetime | None, as_json: bool) -> None:
     """Print the models and dimensions that were used and have no price, the most used first.
 
+    Apart from them: exchanges of which no usage was read, so that no price could help (with --json their
+    dimension is "no usage was read").
+
     Exit 0 whether there are any or not. Give them a price in the book or the overrides, then
     `tollhouse reprice` prices the past.
     """
@@ -48,7 +52,15 @@ def missing(path: Path | None, since: datetime | None, as_json: bool) -> None:
     if not found:
         click.echo(f"everything that was used since {begin:%Y-%m-%d %H:%M} UTC has a price")
         return
-    click.echo(table(HEADS, [_cells(each) for each in found]))
+    unpriced = [each for each in found if each.dimension != UNREAD]
+    unread = [each for each in found if each.dimension == UNREAD]
+    if unpriced:
+        click.echo(table(HEADS, [_cells(each) for each in unpriced]))
+    if unpriced and unread:
+        click.echo("")
+    if unread:
+        click.echo("no price could help: no usage was read of these exchanges; usage_status says why")
+        click.echo(table(UNREAD_HEADS, [_without_dimension(_cells(each)) for each in unread]))
     if len(found) == MISSING_ROWS_MAX:
         click.echo(f"and maybe more: only the first {MISSING_ROWS_MAX} are shown")
 
@@ -59,6 +71,10 @@ async def _asked(settings: Settings, since: datetime, until: datetime) -> list[M
             return await reader.missing(clickhouse, since, until)
         except StoreError as exc:
             raise StartRefused(f"cannot read from ClickHouse at {settings.clickhouse.url}: {exc}.") from exc
+
+
+def _without_dimension(cells: list[object]) -> list[object]:
+    return [cells[0], *cells[2:]]
 
 
 def _cells(each: Missing) -> list[object]:

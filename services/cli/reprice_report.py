@@ -1,6 +1,6 @@
 """Says what a survey of the past found, in lines for a person or as one JSON object; holds no I/O."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 
 import msgspec
@@ -11,7 +11,12 @@ from services.rating.book.price_book import PriceBook
 
 # What a person reads before saying yes; --json gives all.
 GROUPS_SHOWN_MAX = 40
-_HEADS = ("rows", "old_usd", "new_usd", "difference", "newly priced", "newly unpriced", "unpriced")
+_COUNTS = ("newly priced", "newly unpriced", "unpriced")
+_HEADS = ("rows", "old_usd", "new_usd", "difference", *_COUNTS)
+_WHAT_IF_HEADS = ("rows", "old_usd", "by the book", "as if", "of the book", "of the what-if", *_COUNTS)
+
+
+_Cells = tuple[int | Decimal, ...]
 
 
 class GroupShown(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,6 +30,9 @@ class GroupShown(msgspec.Struct, frozen=True, kw_only=True):
     newly_priced: int
     newly_unpriced: int
     unpriced: int
+    book_usd: Decimal
+    of_book_usd: Decimal
+    of_what_if_usd: Decimal
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,11 +65,12 @@ def report(survey: Survey, book: PriceBook, what_if: str, published: int) -> Rep
 def lines(survey: Survey, book: PriceBook, what_if: str) -> Iterable[str]:
     """Say it for a person: by model, by key, and what stays as it is."""
     if survey.total.rows:
-        yield from _table("model", survey.by_model)
+        cells, heads = (_what_if_cells, _WHAT_IF_HEADS) if what_if else (_cells, _HEADS)
+        yield from _table(("model", *heads), survey.by_model, cells)
         yield ""
-        yield from _table("key", survey.by_key)
+        yield from _table(("key", *heads), survey.by_key, cells)
         yield ""
-        yield table(("", *_HEADS), [("total", *_cells(survey.total))])
+        yield table(("", *heads), [("total", *cells(survey.total))])
         yield ""
     subject = f"as if served by {what_if}, by {book.label}" if what_if else f"by {book.label}"
     yield f"{survey.total.rows} rows priced {subject}, book_seq {book.book_seq}"
@@ -98,23 +107,27 @@ def refusal(survey: Survey, book: PriceBook) -> str:
     return ""
 
 
-def _table(what: str, groups: Mapping[str, Difference]) -> Iterable[str]:
+def _table(
+    heads: Sequence[str], groups: Mapping[str, Difference], cells: Callable[[Difference], _Cells]
+) -> Iterable[str]:
     shown = largest(groups, GROUPS_SHOWN_MAX)
-    yield table((what, *_HEADS), [(name or "(none)", *_cells(each)) for name, each in shown])
+    yield table(heads, [(name or "(none)", *cells(each)) for name, each in shown])
     if len(groups) > len(shown):
         yield f"and {len(groups) - len(shown)} more, with smaller differences"
 
 
-def _cells(each: Difference) -> tuple[int | Decimal, ...]:
-    return (
-        each.rows,
-        each.old_usd,
-        each.new_usd,
-        each.difference_usd,
-        each.newly_priced,
-        each.newly_unpriced,
-        each.unpriced,
-    )
+def _cells(each: Difference) -> _Cells:
+    return (each.rows, each.old_usd, each.new_usd, each.difference_usd, *_counts(each))
+
+
+def _what_if_cells(each: Difference) -> _Cells:
+    """Keep what the book changed apart from what the other model does."""
+    money = (each.old_usd, each.book_usd, each.new_usd, each.of_book_usd, each.of_what_if_usd)
+    return (each.rows, *money, *_counts(each))
+
+
+def _counts(each: Difference) -> tuple[int, int, int]:
+    return (each.newly_priced, each.newly_unpriced, each.unpriced)
 
 
 def _all_shown(groups: Mapping[str, Difference]) -> tuple[GroupShown, ...]:
@@ -131,4 +144,7 @@ def _shown(name: str, each: Difference) -> GroupShown:
         newly_priced=each.newly_priced,
         newly_unpriced=each.newly_unpriced,
         unpriced=each.unpriced,
+        book_usd=each.book_usd,
+        of_book_usd=each.of_book_usd,
+        of_what_if_usd=each.of_what_if_usd,
     )

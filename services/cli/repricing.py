@@ -27,10 +27,14 @@ OTHERS = "(others)"
 
 
 class Difference(msgspec.Struct, kw_only=True):
-    """What a group of rows costs now and would cost; an unknown cost adds nothing, and is counted."""
+    """What a group of rows costs now and would cost; an unknown cost adds nothing, and is counted.
+
+    `book_usd` is what our book says of it as it was, which is `new_usd` unless another model is put in.
+    """
 
     rows: int = 0
     old_usd: Decimal = ZERO
+    book_usd: Decimal = ZERO
     new_usd: Decimal = ZERO
     newly_priced: int = 0
     newly_unpriced: int = 0
@@ -41,11 +45,22 @@ class Difference(msgspec.Struct, kw_only=True):
         """How much more the rows would cost."""
         return plain(EXACT.subtract(self.new_usd, self.old_usd))
 
-    def add(self, old: RatedUsage, new: RatedUsage) -> None:
+    @property
+    def of_book_usd(self) -> Decimal:
+        """How much of that is the book's doing."""
+        return plain(EXACT.subtract(self.book_usd, self.old_usd))
+
+    @property
+    def of_what_if_usd(self) -> Decimal:
+        """How much of that is the other model's doing."""
+        return plain(EXACT.subtract(self.new_usd, self.book_usd))
+
+    def add(self, old: RatedUsage, by_book: RatedUsage, new: RatedUsage) -> None:
         """Add one row."""
         was_known, is_known = _is_known(old), _is_known(new)
         self.rows += 1
         self.old_usd = plain(EXACT.add(self.old_usd, old.cost_usd))
+        self.book_usd = plain(EXACT.add(self.book_usd, by_book.cost_usd))
         self.new_usd = plain(EXACT.add(self.new_usd, new.cost_usd))
         self.newly_priced += is_known and not was_known
         self.newly_unpriced += was_known and not is_known
@@ -70,15 +85,16 @@ class Survey:
         self.standings[standing] += 1
         self.book_seq_max = max(self.book_seq_max, old.book_seq)
         if standing == "behind":
-            self._compare(old, old.usage)
+            by_book = _priced(old.usage, self._book)
+            self._compare(old, by_book, by_book)
 
     def add_as_if(self, model: str, old: RatedUsage) -> None:
         """Take one row into account as if another model had served it."""
-        self._compare(old, as_if_served_by(model, old.usage))
+        by_book = _priced(old.usage, self._book)
+        self._compare(old, by_book, _priced(as_if_served_by(model, old.usage), self._book))
 
-    def _compare(self, old: RatedUsage, as_used: UsageRecorded) -> None:
-        new = _priced(as_used, self._book)
-        if new is None:
+    def _compare(self, old: RatedUsage, by_book: RatedUsage | None, new: RatedUsage | None) -> None:
+        if by_book is None or new is None:
             self.implausible += 1
             return
         usage = old.usage
@@ -88,7 +104,7 @@ class Survey:
             _group(self.by_model, model),
             _group(self.by_key, usage.attribution.virtual_key_id),
         ):
-            difference.add(old, new)
+            difference.add(old, by_book, new)
 
 
 def standing_of(row: RatedUsage, book: PriceBook) -> Standing:

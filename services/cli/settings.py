@@ -53,6 +53,12 @@ class Source(NamedTuple):
         return "tollhouse.yaml" if self.translation is None else "LiteLLM's proxy_config.yaml"
 
     @property
+    def variables(self) -> Sequence[config.Variable]:
+        """Name the variables of the environment that go before the file."""
+        outranked = frozenset[config.Variable]() if self.translation is None else self.translation.outranked
+        return [each for each in ENVIRONMENT if each not in outranked]
+
+    @property
     def ignored(self) -> tuple[Ignored, ...]:
         """Name what a LiteLLM file says and Tollhouse does not do."""
         return () if self.translation is None else self.translation.ignored
@@ -73,8 +79,23 @@ def read(path: Path | None, environ: Mapping[str, str]) -> Source:
 
 def configured(path: Path | None, environ: Mapping[str, str]) -> dict[str, str]:
     """Give the texts that were set by hand, by their dotted paths; what is left to its default is absent."""
-    merged = config.overlay(read(path, environ).settings, environ, ENVIRONMENT)
+    source = read(path, environ)
+    merged = config.overlay(source.settings, environ, source.variables)
     return {path: value for path, value in config.leaves(merged) if isinstance(value, str)}
+
+
+def credential_origin(source: Source, environ: Mapping[str, str], section: str) -> str:
+    """Say where a section has the gateway's credential from, never what it is; "" where it has none."""
+    given = dict(config.leaves(source.settings))
+    for name in ("api_key", "auth_token"):  # the first goes before the second
+        setting = f"{section}.upstream.{name}"
+        for variable in source.variables:
+            if variable.path == setting and environ.get(variable.name, "") != "":
+                return f"{variable.name} of the environment"
+        if given.get(setting, "") not in ("", None):
+            place = setting if source.translation is None else source.translation.origins[setting]
+            return f"{place} of {source.path}"
+    return ""
 
 
 def load(
@@ -98,7 +119,7 @@ def settings_of(
     needed: Collection[str] = (),
 ) -> Settings:
     """Decode what was read; for the rest as `load`."""
-    merged = config.overlay(source.settings, environ, ENVIRONMENT)
+    merged = config.overlay(source.settings, environ, source.variables)
     decoded = _decoded(config.override(merged, overrides), source.translation, needed)
     return Settings(
         kafka=cast("kafka.KafkaConfig", decoded["kafka"]),

@@ -45,7 +45,7 @@ def list_spools(path: Path | None, directory: Path | None, as_json: bool) -> Non
     """Show every spool: whose it is, what waits in it, and since when.
 
     `waiting` are entries that Kafka has not acknowledged, `open` exchanges without an end, `refused` the
-    bytes of what Kafka will never take (refused.jsonl). Running edges are not disturbed.
+    bytes of what Kafka did not take (`tollhouse spool refused list`). Running edges are not disturbed.
     """
     loaded = done(lambda: settings_file.load(path, os.environ, {}))
     root = directory or Path(loaded.edge.spool.directory)

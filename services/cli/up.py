@@ -9,7 +9,7 @@ import click
 from services.cli import settings as settings_file
 from services.cli.outcome import done
 from services.cli.settings import Settings, Source
-from services.local.plan import StackOptions, plan
+from services.local.plan import SECRETS, StackOptions, plan
 from services.local.supervisor import Stores, run_stack
 from services.runtime.service import run_command
 
@@ -63,7 +63,11 @@ def up(
     layout = plan(options)
     loaded = done(lambda: settings_file.load(path, {**environ, **layout.environ}, {}, ("edge",)))
     stores = Stores(kafka=loaded.kafka, clickhouse=loaded.clickhouse)
-    environ = _with_keys_in_known_names(settings_file.read(path, os.environ), loaded, environ)
+    source = settings_file.read(path, os.environ)
+    origin = settings_file.credential_origin(source, {**environ, **layout.environ}, "edge")
+    if origin and not simulate:
+        click.echo(f"upstream credential: {origin}")
+    environ = _with_keys_in_known_names(source, loaded, environ)
     # A ClickHouse of our own takes the account that the services will come with.
     account = loaded.clickhouse
     environ |= {"CLICKHOUSE_USER": account.user, "CLICKHOUSE_PASSWORD": account.password}
@@ -75,8 +79,10 @@ def _with_keys_in_known_names(source: Source, loaded: Settings, environ: dict[st
     if source.translation is None:
         return environ
     keys = {
-        "ANTHROPIC_API_KEY": loaded.edge.upstream.api_key,
+        "TOLLHOUSE_ANTHROPIC_API_KEY": loaded.edge.upstream.api_key,
         "TOLLHOUSE_MASTER_KEY": loaded.edge.master_key,
     }
-    others = {name: text for name, text in environ.items() if name not in source.translation.secret_variables}
+    # What has a known name already is kept from the others by that.
+    unknown = source.translation.secret_variables - SECRETS
+    others = {name: text for name, text in environ.items() if name not in unknown}
     return {**others, **{name: key for name, key in keys.items() if key}}

@@ -17,7 +17,7 @@ BATCH_TRACKER_PORT_STEP = 4
 EDGE_SHUTDOWN_S_MAX = 3
 SIMULATED_KEY = "sk-ant-simulated"
 # Credentials stay with the service that uses them.
-UPSTREAM_SECRETS = frozenset(("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"))
+UPSTREAM_SECRETS = frozenset(("TOLLHOUSE_ANTHROPIC_API_KEY", "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"))
 SECRETS_OF = {
     "edge": UPSTREAM_SECRETS | {"TOLLHOUSE_MASTER_KEY", "LITELLM_MASTER_KEY"},
     "batch-tracker": UPSTREAM_SECRETS,
@@ -139,7 +139,8 @@ def _environ(options: StackOptions, kafka: str, clickhouse: str, upstream: str) 
         "ANTHROPIC_API_BASE": upstream,
     }
     if options.is_simulated:  # a real key has no business with a simulation
-        environ["ANTHROPIC_API_KEY"] = SIMULATED_KEY
+        environ["TOLLHOUSE_ANTHROPIC_API_KEY"] = SIMULATED_KEY
+        environ["ANTHROPIC_API_KEY"] = ""
         environ["ANTHROPIC_AUTH_TOKEN"] = ""
     return environ
 

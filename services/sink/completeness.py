@@ -20,7 +20,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class EdgeAccount(msgspec.Struct, frozen=True, kw_only=True):
-    """One edge process and its exchanges: accepted = stored + dead_lettered + shed + pending + missing.
+    """One edge process: accepted = stored + dead_lettered + shed + pending + late + missing.
 
     See schemas/clickhouse/0008_completeness.sql for what each number means.
     """
@@ -41,6 +41,7 @@ class EdgeAccount(msgspec.Struct, frozen=True, kw_only=True):
     pending: int
     missing: int
     missing_seqs: tuple[int, ...] = ()
+    late: int = 0  # of what is missing, what may still come; nobody knows that from ClickHouse alone
 
 
 COUNTS = (
@@ -54,23 +55,39 @@ COUNTS = (
     "orphaned",
     "heartbeat_only",
     "pending",
+    "late",
     "missing",
 )
 _MOMENTS = frozenset(("began_at", "heartbeat_at"))
-_COLUMNS = ", ".join(
-    f"toUnixTimestamp64Milli({name})" if name in _MOMENTS else name for name in EdgeAccount.__struct_fields__
-)
+_READ = tuple(name for name in EdgeAccount.__struct_fields__ if name != "late")
+_COLUMNS = ", ".join(f"toUnixTimestamp64Milli({name})" if name in _MOMENTS else name for name in _READ)
 
 
 async def accounts(clickhouse: Queries, since: datetime, settle_s: int = SETTLE_S) -> list[EdgeAccount]:
     """Give every edge process that was heard of since then, oldest first."""
-    millis = (since - _EPOCH) // timedelta(milliseconds=1)
     rows = await clickhouse.rows(
         f"SELECT {_COLUMNS} FROM tollhouse.completeness"
-        f"(since = fromUnixTimestamp64Milli({millis}, 'UTC'), settle_s = {settle_s}) "
+        f"(since = {_moment(since)}, settle_s = {settle_s}) "
         f"ORDER BY began_at, edge_id LIMIT {EDGES_MAX}"
     )
     return [_account(row) for row in rows]
+
+
+async def spools_waiting(clickhouse: Queries, since: datetime, settle_s: int) -> dict[str, int]:
+    """Give the edges whose spool may still hold what was judged, and how many entries it has.
+
+    Each exchange that was not shed appends an entry, and entries leave in order. So where no more of them
+    wait than exchanges began after the heartbeat that was judged by, all that was judged has left.
+    """
+    rows = await clickhouse.rows(
+        "SELECT edge_id, argMax(spool_entries, at) AS waiting, "
+        "argMax(toInt64(exchange_seq) - toInt64(shed) - toInt64(open_exchanges), at) "
+        "- maxIf(toInt64(exchange_seq) - toInt64(shed), "
+        f"ingested_at <= now64(3, 'UTC') - toIntervalSecond({settle_s})) AS began_since "
+        f"FROM tollhouse_raw.edges WHERE at >= {_moment(since)} - INTERVAL 1 HOUR GROUP BY edge_id "
+        f"HAVING waiting > greatest(0, began_since) ORDER BY edge_id LIMIT {EDGES_MAX}"
+    )
+    return {str(edge_id): int(str(waiting)) for edge_id, waiting, _ in rows}
 
 
 def unheard(found: Sequence[EdgeAccount], began: datetime, now: datetime) -> bool:
@@ -90,8 +107,12 @@ def ranges(numbers: Sequence[int]) -> str:
     return ", ".join(named) + (f" and {rest} more" if rest else "")
 
 
+def _moment(at: datetime) -> str:
+    return f"fromUnixTimestamp64Milli({(at - _EPOCH) // timedelta(milliseconds=1)}, 'UTC')"
+
+
 def _account(row: Sequence[object]) -> EdgeAccount:
-    members = dict(zip(EdgeAccount.__struct_fields__, row, strict=True))
+    members = dict(zip(_READ, row, strict=True))
     for name in _MOMENTS:
         if members[name] is not None:
             members[name] = _EPOCH + timedelta(milliseconds=int(str(members[name])))

@@ -11,9 +11,12 @@ import msgspec
 from schemas.ids import RequestId
 from schemas.rated import RatedUsage
 from services.sink.facts import USAGE_COLUMNS, rated_of
+from services.sink.tables import USAGE
 
 # Some 2 KB a row in memory; a block takes well under a second to read.
 BLOCK_ROWS_MAX = 5_000
+# And where rows are long, of which one may have half a megabyte: the row that reaches it is the last.
+BLOCK_BYTES_MAX = 16 * 1024 * 1024
 # More exchanges than this under one id of Anthropic's are no answer to a question about one.
 FOUND_ROWS_MAX = 20
 # A usage has an entry or two for each book that priced it.
@@ -21,8 +24,33 @@ ENTRIES_MAX = 1_000
 MISSING_ROWS_MAX = 1_000
 KEYS_SHOWN_MAX = 5
 
+# What of a row has no length of its own.
+_LONG = "usage_json, metadata, tags, cost_lines, cost_lines_json"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _USAGE = f"SELECT {USAGE_COLUMNS} FROM tollhouse_raw.usage FINAL"
+# Of an hour the next rows by id, as many as fit; the last column says how many there were before they had to.
+_BLOCK = f"""
+SELECT {USAGE_COLUMNS}, page_rows
+FROM
+(
+    SELECT
+        *,
+        count() OVER () AS page_rows,
+        sum(byteSize({_LONG})) OVER (ORDER BY request_id ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
+            - byteSize({_LONG}) AS bytes_before
+    FROM
+    (
+        SELECT {", ".join(USAGE.names)}
+        FROM tollhouse_raw.usage FINAL
+        WHERE toStartOfHour(started_at) = toDateTime({{{{hour:UInt32}}}}, 'UTC') AND {{where}}
+            AND request_id > toUUID({{{{after:String}}}})
+        ORDER BY request_id
+        LIMIT {{{{rows_max:UInt32}}}}
+    )
+)
+WHERE bytes_before < {{{{bytes_max:UInt64}}}}
+ORDER BY request_id
+"""
 _SETTINGS = "SETTINGS do_not_merge_across_partitions_select_final = 1"
 _ZERO_ID = "00000000-0000-0000-0000-000000000000"
 _MODEL = "if(model_served = '', model_requested, model_served)"
@@ -30,13 +58,14 @@ _WITHIN = (
     "started_at >= fromUnixTimestamp64Milli({since:Int64}) "
     "AND started_at < fromUnixTimestamp64Milli({until:Int64})"
 )
+UNREAD = "no usage was read"
 # `model/dimension` names the model whose price is missing; a bare dimension is of the exchange's own.
 _MISSING = f"""
 SELECT
     multiIf(what LIKE '%/%', replaceRegexpOne(what, '/[^/]*$', ''), is_message, exchange_model, '') AS model,
     multiIf(
         what != '', replaceRegexpOne(what, '^.*/', ''),
-        is_message, 'no usage was read',
+        is_message, '{UNREAD}',
         concat('endpoint ', path)
     ) AS dimension,
     count() AS exchanges, uniqExact(key), arraySort(groupUniqArray({KEYS_SHOWN_MAX})(key)),
@@ -100,7 +129,10 @@ class StoredBook(NamedTuple):
 
 
 class Missing(msgspec.Struct, frozen=True, kw_only=True):
-    """What was used and has no price: a dimension of a model, or everything of it."""
+    """What was used and has no price: a dimension of a model, or everything of it.
+
+    `dimension` is UNREAD where nobody knows what was used: no price could help.
+    """
 
     model: str
     dimension: str
@@ -112,10 +144,14 @@ class Missing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def stored(
-    clickhouse: Queries, selection: Selection, block_rows_max: int = BLOCK_ROWS_MAX
+    clickhouse: Queries,
+    selection: Selection,
+    block_rows_max: int = BLOCK_ROWS_MAX,
+    block_bytes_max: int = BLOCK_BYTES_MAX,
 ) -> AsyncIterator[list[RatedUsage]]:
-    """Give what is stored, hour by hour and in blocks of a bounded number of rows."""
+    """Give what is stored, hour by hour and in blocks of a bounded number of rows and bytes."""
     parameters = _parameters(selection)
+    limits = {"rows_max": block_rows_max, "bytes_max": block_bytes_max}
     where = f"{_WITHIN}{_conditions(selection)}"
     hours = await clickhouse.rows(
         f"SELECT DISTINCT toUnixTimestamp(toStartOfHour(started_at)) AS hour FROM tollhouse_raw.usage "
@@ -126,14 +162,13 @@ async def stored(
         after = _ZERO_ID
         while True:
             rows = await clickhouse.rows(
-                f"{_USAGE} WHERE toStartOfHour(started_at) = toDateTime({{hour:UInt32}}, 'UTC') AND {where} "
-                f"AND request_id > toUUID({{after:String}}) "
-                f"ORDER BY request_id LIMIT {block_rows_max} {_SETTINGS}",
-                {**parameters, "hour": int(str(hour)), "after": after},
+                _BLOCK.format(where=where) + _SETTINGS,
+                {**parameters, **limits, "hour": int(str(hour)), "after": after},
             )
             if rows:
-                yield [rated_of(row) for row in rows]
-            if len(rows) < block_rows_max:
+                yield [rated_of(row[:-1]) for row in rows]
+            page_rows = int(str(rows[-1][-1])) if rows else 0
+            if len(rows) == page_rows < block_rows_max:
                 break
             after = str(rows[-1][0])
 

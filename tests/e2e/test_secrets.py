@@ -21,7 +21,8 @@ PLANTED = re.compile(rb"planted")
 PROXY_CONFIG = """
 model_list:
   - model_name: claude-sonnet-5-5
-    litellm_params: {model: anthropic/claude-sonnet-5-5, api_key: os.environ/THEIR_KEY}
+    litellm_params: {model: anthropic/claude-sonnet-5-5, api_key: os.environ/THEIR_KEY,
+                     use_in_pass_through: true}
 general_settings: {master_key: os.environ/THEIR_MASTER_KEY}
 litellm_settings: {callbacks: [langfuse], disable_end_user_cost_tracking: true}
 """
@@ -219,8 +220,4 @@ def test_a_stack_that_was_given_secrets_wrote_none_of_them_down(stack, virtual_k
         for line in (stack.data_dir / "logs" / "edge.log").read_text().splitlines()
         if '"config.ignored"' in line
     ]
-    # A simulation has a key of its own, in the environment.
-    assert (list(started["risks"]), started["harmless"]) == (
-        ["litellm_settings.callbacks", "model_list[0].litellm_params.api_key"],
-        [],
-    )
+    assert (list(started["risks"]), started["harmless"]) == (["litellm_settings.callbacks"], [])

@@ -3,12 +3,15 @@
 import asyncio
 from decimal import Decimal
 
+from structlog.testing import capture_logs
+
 from schemas.batches import ItemCounts
 from schemas.ids import batch_item_id
 from services.local.anthropic.server import SimulatedAnthropic
 from services.rating.book.file import load
 from services.rating.pricing import rate
 from tests.integration.batch_tracker.world import (
+    CREATE_ID,
     call,
     chunk,
     config_of,
@@ -139,6 +142,33 @@ def test_a_batch_that_nobody_announced_is_found_and_booked_as_unattributed(kafka
             assert keys == {"unattributed"}
 
     asyncio.run(run())
+
+
+def test_a_creator_who_comes_after_the_items_were_booked_is_named_and_they_stay(kafka):
+    async def run():
+        async with SimulatedAnthropic.running() as upstream:
+            batch = await create(upstream, ["one", "two"])
+            async with tracker(kafka, config_of(upstream, list_interval_s=0.2)):
+                state = await until_phase(kafka, batch["id"], "booked")
+                other = await create(upstream, ["three"])
+                await publish(kafka, [created(batch, 2), created(other, 1)])
+                await until_phase(kafka, other["id"], "booked")
+            assert (await states(kafka))[batch["id"]] == state
+            events = await usages(kafka, batch["id"])
+            assert [event.attribution.virtual_key_id for event in events] == ["unattributed"] * 2
+            return batch["id"]
+
+    with capture_logs() as logged:
+        batch_id = asyncio.run(run())
+    (line,) = [each for each in logged if each["event"] == "batch.creator_came_late"]
+    assert line == {
+        "event": "batch.creator_came_late",
+        "log_level": "error",
+        "batch_id": batch_id,
+        "request_id": CREATE_ID,
+        "virtual_key_id": "vk_creator",
+        "team_id": "t",
+    }
 
 
 def test_an_answer_that_passed_the_edge_makes_a_batch_known(kafka):

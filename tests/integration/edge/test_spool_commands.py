@@ -3,6 +3,8 @@
 import asyncio
 import json
 
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from click.testing import CliRunner
 
 from schemas import codec
@@ -11,7 +13,11 @@ from schemas.usage import UsageRecorded
 from services.cli.commands import main
 from services.edge import events
 from services.runtime.kafka import KafkaConfig
-from services.runtime.spool.frames import OPENED
+from services.runtime.publisher import Publisher, Refused
+from services.runtime.records import OutgoingRecord
+from services.runtime.spool.frames import CLOSED, OPENED
+from services.runtime.spool.pump import Pump
+from services.runtime.spool.refused import REFUSED_NAME, set_aside
 from services.runtime.spool.store import Spool
 from services.runtime.topics import migrate_topics
 from tests.integration.local_kafka.brokers import BrokerProcess
@@ -99,3 +105,72 @@ def test_without_kafka_everything_stays_and_the_command_says_so(tmp_path):
     spool = Spool(tmp_path / "0000", MIB)
     assert (spool.entries, spool.unclosed()) == (6, [])
     spool.close()
+
+
+async def set_bytes_max(kafka, topic, limit):
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
+    await admin.start()
+    try:
+        settings = {"max.message.bytes": str(limit), "message.timestamp.type": "LogAppendTime"}
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, settings)])
+    finally:
+        await admin.close()
+
+
+async def pumped(directory, kafka, *exchanges):
+    spool, publisher = Spool(directory, MIB), Publisher(kafka)
+    for each in exchanges:
+        spool.append(each.request_id, CLOSED, events.opening(each))
+    await Pump(spool, publisher).drain()
+    await publisher.close()
+    spool.close()
+
+
+def test_what_kafka_refused_is_listed_and_published_again_when_the_cause_is_gone(tmp_path):
+    """A topic whose limit is too small for anything; nothing is lost, and nothing goes twice."""
+    root = tmp_path / "spool"
+    process = BrokerProcess(tmp_path / "kafka")
+    kafka = KafkaConfig(bootstrap_servers=process.start().address)
+    asyncio.run(migrate_topics(kafka))
+    address, of = kafka.bootstrap_servers, ("--directory", root)
+    root.mkdir()
+    assert tollhouse(address, "refused", "republish", *of) == (0, "nothing was refused\n", "")
+
+    asyncio.run(set_bytes_max(kafka, REQUESTS, 10))
+    asyncio.run(pumped(root / "0000", kafka, numbered(1), numbered(2)))
+    code, out, err = tollhouse(address, "refused", "list", *of)
+    head, *rows = out.splitlines()
+    assert (code, err, head.split()) == (
+        0,
+        "2 of 2 shown\n",
+        ["spool", "set_aside_at", "topic", "subject", "bytes", "error_class"],
+    )
+    assert [row.split()[3:5] for row in rows] == [[REQUESTS, numbered(n).request_id] for n in (1, 2)]
+    _, out, _ = tollhouse(address, "refused", "list", *of, "--json", "--limit", "1")
+    assert json.loads(out)["subject"] == numbered(2).request_id
+    said = (0, f"{root}/0000: 2 records would be published\n", "")
+    assert tollhouse(address, "refused", "republish", *of, "--dry-run") == said
+
+    code, out, err = tollhouse(address, "refused", "republish", *of)
+    assert (code, out) == (1, f"{root}/0000: 0 published, 2 refused again\n")
+    assert "2 records stay in refused.jsonl: raise max.message.bytes" in err
+    asyncio.run(set_bytes_max(kafka, REQUESTS, MIB))
+    assert tollhouse(address, "refused", "republish", *of) == (0, f"{root}/0000: 2 published\n", "")
+    found = asyncio.run(read_all(kafka, REQUESTS, 12))
+    assert {dict(each.headers)["ce_subject"].decode() for each in found} == {
+        numbered(number).request_id for number in (1, 2)
+    }
+    assert len(found) == 2
+    assert tollhouse(address, "refused", "republish", *of) == (0, "nothing was refused\n", "")
+    process.stop()
+
+
+def test_what_was_refused_stays_while_kafka_is_away(tmp_path):
+    (tmp_path / "0000").mkdir()
+    (tmp_path / "0000" / "lock").touch()
+    set_aside(tmp_path / "0000", "spool", Refused(OutgoingRecord(USAGE, b"k", b"v", ()), "TooLarge"))
+    before = (tmp_path / "0000" / REFUSED_NAME).read_bytes()
+    code, out, err = tollhouse("127.0.0.1:1", "refused", "republish", "--directory", tmp_path)
+    assert (code, out) == (1, f"{tmp_path}/0000: 0 published, 1 not tried\n")
+    assert err.endswith("; what was not published is still there: run this again.\n")
+    assert (tmp_path / "0000" / REFUSED_NAME).read_bytes() == before

@@ -4,22 +4,30 @@ import asyncio
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import uuid
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from click.testing import CliRunner
 
 from schemas import codec, topics
 from schemas.dead_letters import REDRIVE
 from schemas.ids import EdgeId, new_edge_id
-from services.cli import main
+from services.cli import lateness, main, settings
 from services.runtime.clickhouse import ClickHouse, ClickHouseConfig
+from services.runtime.kafka import KafkaConfig
+from services.runtime.records import OutgoingRecord
+from services.runtime.topics import migrate_topics
 from services.sink.completeness import EdgeAccount, accounts, ranges, unheard
 from services.sink.handler import SinkStage
 from services.sink.store import BlockStore
+from tests.integration.local_kafka.brokers import BrokerProcess
+from tests.integration.runtime.clients import publish
 from tests.unit.sink import events
 
 DAY = timedelta(days=1)
@@ -412,9 +420,14 @@ def lived(edge, chance, died_ago_s):
     return lost, shed & set(range(1, beats[-1][1] + 1)), max(seq for _, seq, _ in beats if seq <= closed)
 
 
-def tollhouse(config, *arguments):
+# Nobody listens there.
+NO_KAFKA = "127.0.0.1:1"
+
+
+def tollhouse(config, *arguments, kafka=NO_KAFKA):
     clean = {name: None for name in os.environ if name.startswith(("KAFKA_", "CLICKHOUSE_", "TOLLHOUSE_"))}
-    return CliRunner().invoke(main, arguments, env={**clean, "CLICKHOUSE_URL": config.url})
+    environ = {**clean, "CLICKHOUSE_URL": config.url, "KAFKA_BOOTSTRAP_SERVERS": kafka}
+    return CliRunner().invoke(main, arguments, env=environ)
 
 
 def test_verify_exits_with_one_and_names_the_numbers_where_any_is_missing(edge):
@@ -423,13 +436,15 @@ def test_verify_exits_with_one_and_names_the_numbers_where_any_is_missing(edge):
     edge.plant()
     result = tollhouse(edge.config, "verify", "--since", "2h")
     assert result.exit_code == 1
-    head, row, named, verdict = result.stdout.splitlines()
+    head, row, named, advice, verdict = result.stdout.splitlines()
     assert head.split()[0] == "edge"
     assert row.split()[0] == edge.edge_id
     assert named == f"edge {edge.edge_id}: no record of 3-5, 7"
+    assert advice.startswith(f"Kafka at {NO_KAFKA} does not answer (")
+    assert advice.endswith("), so that what is late cannot be told from what is lost")
     assert verdict.startswith("4 missing, 0 pending of 9 exchanges since ")
 
-    result = tollhouse(edge.config, "verify", "--json", "--wait", "0.5")
+    result = tollhouse(edge.config, "verify", "--json", "--wait", "3")
     report = json.loads(result.stdout)
     assert result.stderr == "waiting: 0 pending, 4 missing of 9\n"
     assert (result.exit_code, report["missing"], report["edges"][0]["missing_seqs"]) == (1, 4, [3, 4, 5, 7])
@@ -459,6 +474,171 @@ def test_verify_waits_for_what_is_on_its_way(edge):
         edge.stored(2)
         edge.plant()
         assert process.wait(60) == 0
+
+
+@pytest.fixture(scope="module")
+def kafka(tmp_path_factory):
+    process = BrokerProcess(tmp_path_factory.mktemp("kafka"))
+    found = KafkaConfig(bootstrap_servers=process.start().address)
+    asyncio.run(migrate_topics(found))
+    yield found
+    process.stop()
+
+
+@pytest.fixture
+def rooms(edge, kafka):
+    """Settings in which rating and sink have groups of this test's own."""
+    loaded = settings.load(None, {}, {})
+    own = uuid.uuid4().hex
+    return loaded._replace(
+        kafka=kafka,
+        clickhouse=edge.config,
+        rating=msgspec.structs.replace(loaded.rating, group_id=f"rating-{own}"),
+        sink=msgspec.structs.replace(loaded.sink, group_id=f"sink-{own}"),
+    )
+
+
+def published(kafka, topic):
+    asyncio.run(publish(kafka, [OutgoingRecord(topic, b"k", b"{}", ())]))
+
+
+def caught_up(kafka, group_id, *names):
+    """Commit all that these topics hold, as a group that has done it."""
+
+    async def commit():
+        places = [TopicPartition(name, at) for name in names for at in range(topics.topic(name).partitions)]
+        client = AIOKafkaConsumer(
+            bootstrap_servers=kafka.bootstrap_servers, group_id=group_id, enable_auto_commit=False
+        )
+        await client.start()
+        client.assign(places)
+        await client.commit(await client.end_offsets(places))
+        await client.stop()
+
+    asyncio.run(commit())
+
+
+def judged(rooms, wait_s=0.0, *, is_asked_once=True):
+    """Judge what is missing now; asked once, nobody is waited for."""
+
+    async def run():
+        stopping = asyncio.Event()
+        if is_asked_once:
+            stopping.set()
+        window = lateness.Window(datetime.now(UTC) - DAY, SETTLE_S)
+        async with ClickHouse(rooms.clickhouse) as clickhouse:
+            return await lateness.judged(rooms, clickhouse, window, wait_s, stopping)
+
+    return asyncio.run(run())
+
+
+def test_what_is_missing_is_late_while_a_consumer_has_records_to_do_and_lost_when_none_has(edge, rooms):
+    edge.heartbeat(100, 3)
+    edge.heartbeat(1, 3)
+    edge.stored(1, 3)
+    edge.plant()
+    published(rooms.kafka, topics.USAGE)
+    found = judged(rooms)
+    (account,) = found.accounts
+    assert (found.lag.rating > 0, account.late, account.missing, account.missing_seqs) == (True, 1, 0, ())
+    assert lateness.advice(found)[0].startswith(
+        f"late: rating has {found.lag.rating} records of gateway.usage"
+    )
+
+    caught_up(rooms.kafka, rooms.rating.group_id, topics.USAGE)
+    published(rooms.kafka, topics.RATED)
+    found = judged(rooms)
+    assert (found.lag.rating, found.lag.sink > 0, found.accounts[0].late) == (0, True, 1)
+    (line,) = lateness.advice(found)
+    assert line.startswith(
+        f"late: the sink has {found.lag.sink} records of gateway.rated.v1 and dead letters"
+    )
+
+    caught_up(rooms.kafka, rooms.sink.group_id, *lateness.BOOKED)
+    found = judged(rooms, is_asked_once=False)
+    (account,) = found.accounts
+    assert (account.late, account.missing, account.missing_seqs) == (0, 1, (2,))
+    assert (found.lag, lateness.advice(found)) == (lateness.Lag(), [])
+
+
+def test_what_arrives_while_consumers_catch_up_was_only_late(edge, rooms):
+    edge.heartbeat(100, 2)
+    edge.heartbeat(1, 2)
+    edge.stored(1)
+    edge.plant()
+    for group_id, names in ((rooms.rating.group_id, (topics.USAGE,)), (rooms.sink.group_id, lateness.BOOKED)):
+        caught_up(rooms.kafka, group_id, *names)
+    published(rooms.kafka, topics.RATED)
+    assert judged(rooms).accounts[0].late == 1
+    edge.stored(2)
+    edge.plant()
+    caught_up(rooms.kafka, rooms.sink.group_id, *lateness.BOOKED)
+    found = judged(rooms, is_asked_once=False)
+    assert [(each.stored, each.late, each.missing) for each in found.accounts] == [(2, 0, 0)]
+
+
+@pytest.mark.parametrize(
+    ("began_since", "open_", "spool", "late"),
+    [
+        (0, 0, 0, 0),
+        (0, 0, 7, 1),  # nothing began since: what waits is older
+        (20, 0, 7, 0),  # what waits began since, all that is older has left
+        (20, 15, 7, 1),  # most of those have not appended yet
+    ],
+)
+def test_a_spool_makes_an_edges_numbers_late_where_it_may_still_hold_them(
+    edge, rooms, began_since, open_, spool, late
+):
+    for group_id, names in ((rooms.rating.group_id, (topics.USAGE,)), (rooms.sink.group_id, lateness.BOOKED)):
+        caught_up(rooms.kafka, group_id, *names)
+    last = 3 + began_since
+    edge.heartbeat(100, 3)
+    edge.heartbeat(1, last, open_=open_, oldest=last - open_ + 1 if open_ else 0, spool=spool)
+    edge.stored(1, 3)
+    edge.plant()
+    found = judged(rooms, is_asked_once=False)
+    (account,) = found.accounts
+    assert (account.late, account.missing, account.pending) == (late, 1 - late, began_since)
+    if late:
+        assert lateness.advice(found) == [
+            f"late: edge {edge.edge_id} has 7 entries in its spool; see spool.publish_failed in its log, and "
+            "`tollhouse spool list` where it runs"
+        ]
+
+
+def test_a_silent_edges_spool_is_no_reason_to_wait(edge, rooms):
+    """Nobody publishes it: a person has to look where it ran."""
+    for group_id, names in ((rooms.rating.group_id, (topics.USAGE,)), (rooms.sink.group_id, lateness.BOOKED)):
+        caught_up(rooms.kafka, group_id, *names)
+    edge.heartbeat(SILENT_S + 100, 2)
+    edge.heartbeat(SILENT_S, 2, spool=4)
+    edge.stored(1, ago_s=SILENT_S + 50)
+    edge.plant()
+    (account,) = judged(rooms, is_asked_once=False).accounts
+    assert (account.is_silent, account.late, account.missing) == (True, 0, 1)
+
+
+def test_verify_exits_with_three_where_all_that_is_not_here_may_still_come(edge, kafka):
+    edge.heartbeat(100, 2)
+    edge.heartbeat(1, 2)
+    edge.stored(1)
+    edge.plant()
+    published(kafka, topics.USAGE)
+    command = [sys.executable, "-m", "services.cli", "verify", "--json"]
+    environ = {
+        "CLICKHOUSE_URL": edge.config.url,
+        "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+        "PATH": os.environ["PATH"],
+    }
+    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        assert process.stdout is not None
+        assert process.stderr.readline().startswith(b"waiting: tollhouse.rating has ")
+        process.send_signal(signal.SIGINT)  # who does not want to wait is told what is known
+        report = json.loads(process.stdout.read())
+        assert process.wait(60) == 3
+    assert (report["late"], report["missing"], report["accepted"]) == (1, 0, 2)
+    assert (report["lag"]["fault"], report["advice"] != []) == ("", True)
 
 
 @pytest.mark.parametrize(

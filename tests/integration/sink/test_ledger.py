@@ -315,6 +315,32 @@ def test_a_price_book_is_found_by_its_number_and_content(migrated):
     assert given(migrated, ask) == [StoredBook("anthropic-2026-11", '{"name":"anthropic"}'), None, None]
 
 
+def test_long_rows_come_in_blocks_of_bounded_bytes_each_once(migrated):
+    """Half a megabyte is what a row may have; 5,000 of them are not what a process may."""
+    long = msgspec.Raw(b'{"x": "%s"}' % (b"x" * 1000))
+    facts = [events.usage_recorded(request_id=events.new_id(), usage=long) for _ in range(12)]
+    stored(migrated, [events.rated_usage(fact) for fact in facts])
+    selection = Selection(since=events.STARTED_AT, until=events.STARTED_AT + HOUR)
+
+    def blocks(rows_max: int, bytes_max: int) -> list[list[RatedUsage]]:
+        async def ask(clickhouse: ClickHouse) -> list[list[RatedUsage]]:
+            return [block async for block in reader.stored(clickhouse, selection, rows_max, bytes_max)]
+
+        return given(migrated, ask)
+
+    for rows_max, bytes_max, sizes in (
+        (100, 1, [1] * 12),
+        (5, 1, [1] * 12),
+        (100, 4_000, [3] * 4),
+        (5, 1_000_000, [5, 5, 2]),
+        (6, 1_000_000, [6, 6]),
+    ):
+        found = blocks(rows_max, bytes_max)
+        assert [len(block) for block in found] == sizes, (rows_max, bytes_max)
+        ids = [event.usage.request_id for block in found for event in block]
+        assert sorted(ids) == sorted(fact.request_id for fact in facts)
+
+
 def test_what_has_no_price_is_counted_by_model_and_dimension(migrated):
     def unpriced(status: str, dimensions: tuple[str, ...], **changes: object) -> RatedUsage:
         fact = events.usage_recorded(request_id=events.new_id(), **changes)

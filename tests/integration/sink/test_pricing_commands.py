@@ -6,6 +6,7 @@ The commands run against a real engine and a broker; what they publish is stored
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -283,6 +284,9 @@ def test_only_what_was_asked_for_is_priced_anew(stores, tmp_path):
             "newly_priced": 0,
             "newly_unpriced": 0,
             "unpriced": 0,
+            "book_usd": "6.025",
+            "of_book_usd": "1",
+            "of_what_if_usd": "0",
         }
     ]
     assert [each.usage.request_id for each in stores.sink()] == [mine.request_id]
@@ -361,6 +365,35 @@ def test_what_if_another_model_had_served_it_is_only_printed(engine, tmp_path):
     code, _, err = engine.run("reprice", *SINCE, "--book", book, "--what-if", "claude-nobody")
     assert code == 2
     assert "has no model claude-nobody: see `tollhouse prices show`." in err
+
+
+def test_a_what_if_keeps_what_the_book_changed_apart(engine, tmp_path):
+    old = written(tmp_path, 1, claude_opus_5="5", claude_next="1")
+    new = written(tmp_path, 2, claude_opus_5="6", claude_next="2")
+    engine.keep(fact(1), book=load(str(old)))
+    asked = ("reprice", *SINCE, "--book", new, "--what-if", "claude-next")
+    _, out, _ = engine.run(*asked, "--json")
+    total = json.loads(out)["total"]
+    assert {name: total[name] for name in total if name.endswith("_usd")} == {
+        "old_usd": "5.025",
+        "book_usd": "6.025",
+        "new_usd": "2.025",
+        "difference_usd": "-3",
+        "of_book_usd": "1",
+        "of_what_if_usd": "-4",
+    }
+    _, out, _ = engine.run(*asked)
+    head, row = out.splitlines()[:2]
+    assert re.split(" {2,}", head)[:7] == [
+        "model",
+        "rows",
+        "old_usd",
+        "by the book",
+        "as if",
+        "of the book",
+        "of the what-if",
+    ]
+    assert row.split() == ["claude-opus-5", "1", "5.025", "6.025", "2.025", "1", "-4", "0", "0", "0"]
 
 
 def test_what_would_have_no_price_is_said_to_be_missing_from_the_sum(engine, tmp_path):
@@ -504,6 +537,29 @@ def test_what_has_no_price_is_listed_with_whom_it_concerns(engine, tmp_path):
     ]
     code, out, _ = engine.run("prices", "missing", "--since", "2026-11-22", "--json")
     assert [json.loads(line)["dimension"] for line in out.splitlines()] == ["input", "output"]
+
+
+def test_what_no_price_could_help_is_listed_apart(engine, tmp_path):
+    book = load(str(written(tmp_path, 1, claude_opus_5="5")))
+    unread = fact(2, usage_status="none", tokens=TokenCounts(), usage=msgspec.Raw(b"null"))
+    engine.keep(unread, book=book)
+    apart = [
+        "no price could help: no usage was read of these exchanges; usage_status says why",
+        "model exchanges first seen last seen keys",
+        "claude-opus-5 1 2026-11-22 10:32 2026-11-22 10:32 vk_1",
+    ]
+    asked = ("prices", "missing", "--since", "2026-11-22")
+    _, out, _ = engine.run(*asked)
+    assert [" ".join(line.split()) for line in out.splitlines()] == apart
+    engine.keep(fact(1, "claude-next"), book=book)
+    _, out, _ = engine.run(*asked)
+    assert [" ".join(line.split()) for line in out.splitlines()] == [
+        "model dimension exchanges first seen last seen keys",
+        "claude-next input 1 2026-11-22 10:31 2026-11-22 10:31 vk_1",
+        "claude-next output 1 2026-11-22 10:31 2026-11-22 10:31 vk_1",
+        "",
+        *apart,
+    ]
 
 
 def test_a_clickhouse_that_is_away_is_told_in_one_sentence(engine):

@@ -8,17 +8,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from schemas import codec
 from schemas.attribution import Attribution
+from schemas.batch_items import BatchOfItems
 from schemas.batches import (
     BatchCounts,
     BatchCreated,
     BatchDeleted,
     BatchFact,
+    BatchItem,
     BatchItems,
     BatchSeen,
     BatchState,
     ChunkPlace,
 )
+from schemas.rated import row_version
+from services.batch_tracker.results import NONE_READ, ResultsReader
 from services.batch_tracker.state import (
     FactPlace,
     adoption,
@@ -179,6 +184,25 @@ def test_a_creator_who_comes_late_is_noticed_and_changes_nothing():
     assert then(state, CREATED) == state
     assert not is_late_creator(BOOKING, fact(CREATED))
     assert not is_late_creator(None, fact(CREATED))
+
+
+def test_an_item_that_is_booked_to_somebody_else_has_no_higher_rank():
+    """Why a late creator changes nothing: the README of the batch tracker has the rest."""
+    batch = BatchOfItems(
+        batch_id="msgbatch_1",
+        created_at=CREATED_AT,
+        ended_at=ENDED_AT,
+        attribution=BY_NOBODY,
+        models=(),
+    )
+    line = b'{"custom_id": "one", "result": {"type": "expired"}}'
+    nobodys, creators = (
+        ResultsReader(each, lambda name: BatchItem(custom_id=name), NONE_READ).take(line)
+        for each in (batch, batch._replace(attribution=CREATED.attribution))
+    )
+    assert nobodys.request_id == creators.request_id
+    assert row_version(nobodys, 7) == row_version(creators, 7)
+    assert codec.key(nobodys) != codec.key(creators)
 
 
 @pytest.mark.parametrize("phase", ["mismatch", "unreadable", "gone"])

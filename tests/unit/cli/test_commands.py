@@ -92,7 +92,8 @@ def test_a_configuration_without_faults_is_shown_without_its_secrets(tmp_path):
         [
             f"file      {path}, read as tollhouse.yaml",
             "edge      127.0.0.1:4000, callers show the master key",
-            "upstream  https://api.anthropic.com with the gateway's credential",
+            "upstream  https://api.anthropic.com with the gateway's credential, "
+            f"edge.upstream.api_key of {path}",
             "batches   NOT followed: the batch tracker holds no credential, the edge default",
             "spool     .tollhouse/spool, at most 1073741824 bytes",
             "kafka     127.0.0.1:9092",
@@ -206,6 +207,8 @@ def test_a_port_in_use_is_one_sentence_after_the_log(tmp_path, command):
             timeout=RUN_S_MAX,
         )
     assert (done.returncode, done.stdout) == (2, "")
+    is_told = '"config.credential"' in done.stderr and "none: callers come with their own" in done.stderr
+    assert is_told == (command == "edge")
     assert done.stderr.splitlines()[-1] == (
         f"tollhouse {command}: cannot listen on 127.0.0.1:{port}: Address already in use."
     )

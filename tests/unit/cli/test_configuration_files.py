@@ -13,7 +13,8 @@ SECRET = "sk-ant-very-secret"
 LITELLM = """
 model_list:
   - model_name: claude-sonnet-5
-    litellm_params: {model: anthropic/claude-sonnet-5, api_key: os.environ/PROD_KEY}
+    litellm_params: {model: anthropic/claude-sonnet-5, api_key: os.environ/PROD_KEY,
+                     use_in_pass_through: true}
 litellm_settings: {callbacks: [langfuse], drop_params: true}
 general_settings: {master_key: os.environ/LITELLM_MASTER_KEY, custom_auth: mine.auth}
 """
@@ -34,7 +35,8 @@ def test_a_litellm_file_is_shown_with_what_is_left_out(proxy_config):
     assert out.splitlines() == [
         f"file      {proxy_config}, read as LiteLLM's proxy_config.yaml",
         "edge      127.0.0.1:4000, callers show the master key",
-        "upstream  https://api.anthropic.com with the gateway's credential",
+        "upstream  https://api.anthropic.com with the gateway's credential, "
+        f"model_list[0].litellm_params.api_key of {proxy_config}",
         "batches   followed under the credential default",
         "spool     .tollhouse/spool, at most 1073741824 bytes",
         "kafka     127.0.0.1:9092",
@@ -57,6 +59,81 @@ def test_keys_that_the_environment_does_not_hold_are_all_named_before_an_edge_st
         "  - general_settings.master_key: the environment variable LITELLM_MASTER_KEY is not set\n"
         "  - model_list[0].litellm_params.api_key: the environment variable PROD_KEY is not set\n",
     )
+
+
+def test_what_the_file_marks_is_not_replaced_by_another_key_that_happens_to_be_there(proxy_config):
+    code, _, err = tollhouse(
+        "--config", str(proxy_config), "check-config", ANTHROPIC_API_KEY=SECRET, LITELLM_MASTER_KEY="sk-m"
+    )
+    assert (code, err.splitlines()[1:]) == (
+        2,
+        ["  - model_list[0].litellm_params.api_key: the environment variable PROD_KEY is not set"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("environ", "used", "origin"),
+    [
+        ({}, "file", "model_list[0].litellm_params.api_key of {path}"),
+        ({"ANTHROPIC_API_KEY": "env"}, "file", "model_list[0].litellm_params.api_key of {path}"),
+        ({"ANTHROPIC_AUTH_TOKEN": "env"}, "file", "model_list[0].litellm_params.api_key of {path}"),
+        ({"TOLLHOUSE_ANTHROPIC_API_KEY": "ours"}, "ours", "TOLLHOUSE_ANTHROPIC_API_KEY of the environment"),
+    ],
+)
+def test_whose_credential_wins_over_a_marked_entry_and_where_it_came_from(
+    proxy_config, environ, used, origin
+):
+    """As LiteLLM has it; what begins with TOLLHOUSE_ was set for this gateway and goes before any file."""
+    environ = {"PROD_KEY": "file", "LITELLM_MASTER_KEY": "sk-m", **environ}
+    source = settings.read(proxy_config, environ)
+    loaded = settings.settings_of(source, environ, {}, settings.SECTIONS)
+    assert (loaded.edge.upstream.api_key, loaded.batch_tracker.upstream.api_key) == (used, used)
+    assert {settings.credential_origin(source, environ, room) for room in ("edge", "batch_tracker")} == {
+        origin.format(path=proxy_config)
+    }
+
+
+@pytest.mark.parametrize(
+    ("environ", "used", "origin"),
+    [
+        ({"UNMARKED": "file"}, ("", ""), ""),
+        ({"ANTHROPIC_API_KEY": "key"}, ("key", ""), "ANTHROPIC_API_KEY of the environment"),
+        ({"ANTHROPIC_AUTH_TOKEN": "token"}, ("", "token"), "ANTHROPIC_AUTH_TOKEN of the environment"),
+        (
+            {"ANTHROPIC_AUTH_TOKEN": "token", "ANTHROPIC_API_KEY": "key"},
+            ("key", "token"),
+            "ANTHROPIC_API_KEY of the environment",
+        ),
+    ],
+)
+def test_an_entry_that_is_not_marked_is_nobodys_credential(tmp_path, environ, used, origin):
+    path = tmp_path / "proxy_config.yaml"
+    path.write_text(
+        "model_list: [{model_name: a, litellm_params: {model: anthropic/a, api_key: os.environ/UNMARKED}}]"
+    )
+    source = settings.read(path, environ)
+    upstream = settings.settings_of(source, environ, {}, settings.SECTIONS).edge.upstream
+    assert (upstream.api_key, upstream.auth_token) == used
+    assert settings.credential_origin(source, environ, "edge") == origin
+
+
+def test_a_master_key_in_the_file_goes_before_litellms_variable_and_behind_ours(tmp_path):
+    path = tmp_path / "proxy_config.yaml"
+    path.write_text("general_settings: {master_key: sk-file}\n")
+    for environ, expected in (
+        ({"LITELLM_MASTER_KEY": "sk-env"}, "sk-file"),
+        ({"LITELLM_MASTER_KEY": "sk-env", "TOLLHOUSE_MASTER_KEY": "sk-ours"}, "sk-ours"),
+    ):
+        assert settings.load(path, environ, {}).edge.master_key == expected
+
+
+def test_the_origin_of_a_credential_in_a_file_of_ours_is_its_setting(tmp_path):
+    path = tmp_path / "tollhouse.yaml"
+    path.write_text(f"edge: {{upstream: {{api_key: {SECRET}}}}}\n")
+    source = settings.read(path, {})
+    assert settings.credential_origin(source, {}, "edge") == f"edge.upstream.api_key of {path}"
+    environ = {"ANTHROPIC_API_KEY": "sk-ant-env"}
+    assert settings.credential_origin(source, environ, "edge") == "ANTHROPIC_API_KEY of the environment"
 
 
 def test_a_service_that_holds_no_key_of_the_edges_reads_the_same_file(proxy_config):

@@ -103,22 +103,30 @@ def test_variables_that_the_file_gives_itself_are_looked_up_and_set():
     read = translated(
         f"""
 environment_variables: {{MINE: {SECRET}, ANTHROPIC_API_BASE: "http://inside", UNREAD: x}}
-model_list: [{{model_name: a, litellm_params: {{model: anthropic/a, api_key: os.environ/MINE}}}}]
+model_list: [{{model_name: a, litellm_params: {{model: anthropic/a, api_key: os.environ/MINE,
+                                                  use_in_pass_through: true}}}}]
 """
     )
     assert read.settings == credential(api_key=SECRET, base_url="http://inside")
 
 
-def test_the_only_credential_is_taken_though_nothing_marks_it():
-    read = of_models(entry(api_key=SECRET), entry("claude-haiku-5", api_key=SECRET))
-    assert (read.settings, read.faults) == (credential(api_key=SECRET), ())
+def test_a_credential_that_nothing_marks_is_left_out_and_named():
+    """LiteLLM's pass-through does not use it: its callers come with keys of their own."""
+    read = of_models(entry(api_key="os.environ/ONE", api_base="https://a"), entry(api_key=OTHER), ONE=SECRET)
+    assert (read.settings, read.faults, read.secret_variables) == ({}, (), {"ONE"})
+    assert read.ignored == (
+        Ignored("model_list[0].litellm_params.api_key", risks.UNUSED),
+        Ignored("model_list[0].litellm_params.api_base", risks.UNUSED),
+        Ignored("model_list[1].litellm_params.api_key", risks.UNUSED),
+    )
 
 
 @pytest.mark.parametrize(
     "parameters", [{"model": "claude-opus-6"}, {"model": "x", "custom_llm_provider": "anthropic"}]
 )
 def test_an_entry_is_anthropics_by_its_name_or_its_provider_too(parameters):
-    read = of_models({"model_name": parameters["model"], "litellm_params": {**parameters, "api_key": SECRET}})
+    marked = {**parameters, "api_key": SECRET, "use_in_pass_through": True}
+    read = of_models({"model_name": parameters["model"], "litellm_params": marked})
     assert (read.settings, read.ignored) == (credential(api_key=SECRET), ())
 
 
@@ -128,13 +136,6 @@ def test_an_entry_is_anthropics_by_its_name_or_its_provider_too(parameters):
 def test_what_another_provider_serves_is_left_out(model):
     read = of_models({"model_name": "x", "litellm_params": {"model": model, "api_key": SECRET}})
     assert (read.settings, read.ignored) == ({}, (Ignored("model_list[0]", risks.OTHER_PROVIDER),))
-
-
-def test_several_credentials_of_which_none_is_marked_are_a_fault():
-    assert of_models(entry(api_key=SECRET), entry(api_key=OTHER)).faults == (
-        "model_list: model_list[0], model_list[1] have different credentials; "
-        "set use_in_pass_through: true on one",
-    )
 
 
 def test_of_several_credentials_the_marked_one_is_taken():
@@ -155,30 +156,51 @@ def test_two_marked_credentials_are_a_fault():
 
 
 def test_one_key_for_two_addresses_is_two_credentials():
-    read = of_models(entry(api_key=SECRET), entry(api_key=SECRET, api_base="https://elsewhere"))
+    marked = {"api_key": SECRET, "use_in_pass_through": True}
+    read = of_models(entry(**marked), entry(**marked, api_base="https://elsewhere"))
     assert len(read.faults) == 1
 
 
-def test_without_a_marked_entry_the_environments_credential_is_the_gateways():
-    read = of_models(entry(api_key=SECRET), entry(api_key=OTHER), ANTHROPIC_API_KEY="sk-ant-env")
+@pytest.mark.parametrize("name", ["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "TOLLHOUSE_ANTHROPIC_API_KEY"])
+def test_without_a_marked_entry_the_environments_credential_is_the_gateways(name):
+    read = of_models(entry(api_key=SECRET), entry(api_key=OTHER), **{name: "sk-ant-env"})
     assert (read.settings, read.faults) == ({}, ())
     assert read.ignored == tuple(
         Ignored(f"model_list[{at}].litellm_params.api_key", risks.UNMARKED) for at in (0, 1)
     )
 
 
-def test_a_marked_entry_that_the_environment_overrides_is_named():
-    read = of_models(entry(api_key=SECRET, use_in_pass_through=True), ANTHROPIC_API_KEY="sk-ant-env")
-    (ignored,) = read.ignored
-    assert ignored.path == "model_list[0].litellm_params.api_key"
-    assert ignored.risk.startswith("ANTHROPIC_API_KEY of the environment goes before it")
+def test_of_a_marked_entry_and_another_key_in_the_environment_the_loser_is_named():
+    marked = entry(api_key=SECRET, use_in_pass_through=True)
+    read = of_models(marked, ANTHROPIC_API_KEY="sk-ant-env")
+    risk = "model_list[0].litellm_params.api_key of the file goes before it, as it does in LiteLLM"
+    assert read.ignored == (Ignored("ANTHROPIC_API_KEY of the environment", risk),)
+    assert {each.path for each in read.outranked} == {
+        "edge.upstream.api_key",
+        "batch_tracker.upstream.api_key",
+    }
+    assert of_models(marked, ANTHROPIC_API_KEY=SECRET).ignored == ()
+    read = of_models(marked, ANTHROPIC_AUTH_TOKEN="a-token")
+    assert read.ignored == (Ignored("ANTHROPIC_AUTH_TOKEN of the environment", risk),)
+    read = of_models(marked, TOLLHOUSE_ANTHROPIC_API_KEY="sk-ant-ours")
+    risk = "TOLLHOUSE_ANTHROPIC_API_KEY of the environment goes before it, and says something else"
+    assert read.ignored == (Ignored("model_list[0].litellm_params.api_key", risk),)
+
+
+def test_the_address_in_the_environment_goes_before_a_marked_entrys_as_in_litellm():
+    marked = entry(api_key=SECRET, api_base="https://a", use_in_pass_through=True)
+    read = of_models(marked, ANTHROPIC_API_BASE="https://b")
+    risk = "ANTHROPIC_API_BASE of the environment goes before it, and says something else"
+    assert read.ignored == (Ignored("model_list[0].litellm_params.api_base", risk),)
+    assert {each.name for each in read.outranked} == {"ANTHROPIC_API_KEY"}
 
 
 def test_a_named_credential_gives_an_entry_its_key():
     read = translated(
         f"""
 credential_list: [{{credential_name: one, credential_values: {{api_key: {SECRET}}}}}]
-model_list: [{{model_name: a, litellm_params: {{model: anthropic/a, litellm_credential_name: one}}}}]
+model_list: [{{model_name: a, litellm_params: {{model: anthropic/a, litellm_credential_name: one,
+                                                  use_in_pass_through: true}}}}]
 """
     )
     assert (read.settings, read.faults) == (credential(api_key=SECRET), ())

@@ -21,7 +21,7 @@ def laid_out(**options):
 def test_only_edge_and_batch_tracker_see_anthropics_credentials_and_only_the_edge_the_master_key():
     layout = laid_out(is_simulated=True)
     seen = {child.name: child.secrets for child in (*layout.servers, *layout.services) if child.secrets}
-    anthropic = frozenset(("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"))
+    anthropic = frozenset(("TOLLHOUSE_ANTHROPIC_API_KEY", "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"))
     assert seen == {
         "edge": anthropic | {"TOLLHOUSE_MASTER_KEY", "LITELLM_MASTER_KEY"},
         "batch-tracker": anthropic,
@@ -41,8 +41,8 @@ def test_a_server_that_is_configured_is_not_started():
 
 def test_a_simulation_never_sees_a_real_key():
     environ = laid_out(is_simulated=True).environ
-    assert environ["ANTHROPIC_API_KEY"] == "sk-ant-simulated"
-    assert environ["ANTHROPIC_AUTH_TOKEN"] == ""
+    assert environ["TOLLHOUSE_ANTHROPIC_API_KEY"] == "sk-ant-simulated"  # before whatever a file says
+    assert (environ["ANTHROPIC_API_KEY"], environ["ANTHROPIC_AUTH_TOKEN"]) == ("", "")
     assert environ["ANTHROPIC_API_BASE"] == "http://127.0.0.1:4003"
 
 
