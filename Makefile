@@ -46,6 +46,7 @@ kafka-stop: setup ## Stop that node
 
 test-kafka: setup ## Run the Kafka tests against Apache Kafka, one broker and three (Java 17, Maven)
 	$(BIN)/python deploy/kafka/check.py
+	TOLLHOUSE_REGISTRY_KAFKA=apache $(BIN)/python -m pytest -q tests/integration/edge -k registry
 	TOLLHOUSE_CHAOS_KAFKA=apache $(BIN)/python -m pytest -q tests/chaos
 
 bench-rating: setup ## What rating one event costs, decode to encode

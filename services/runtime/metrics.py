@@ -110,12 +110,20 @@ edge_metadata_cut = Counter(
     "edge_metadata_cut_total", "Attribution that went beyond a limit and was cut.", ("what",)
 )
 
-edge_keys = Gauge("edge_keys", "Records of keys, teams and end users in force, deleted ones among them.")
-edge_keys_away = Gauge(
-    "edge_keys_away", "1 while gateway.keys.v1 cannot be read: the keys known so far are served, else 0."
+edge_log_records = Gauge(
+    "edge_log_records",
+    "Records that an edge holds of a topic which it follows: of keys also deleted ones, of batches owners.",
+    ("topic",),
 )
-edge_keys_undecodable = Counter(
-    "edge_keys_undecodable_total", "Records of gateway.keys.v1 that are not what they should be, passed over."
+edge_log_away = Gauge(
+    "edge_log_away",
+    "1 while a topic that the edge follows cannot be read: what is known of it so far counts, else 0.",
+    ("topic",),
+)
+edge_log_undecodable = Counter(
+    "edge_log_undecodable_total",
+    "Records of a topic that the edge follows which are not what they should be, passed over.",
+    ("topic",),
 )
 
 # -- consumers: rating, sink ---------------------------------------------------------------------------

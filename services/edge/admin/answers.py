@@ -29,7 +29,7 @@ class KeyShown(LimitsShown, frozen=True, kw_only=True):
     key_alias: str | None
     expires: datetime | None
     models: tuple[str, ...]
-    aliases: dict[str, str] = {}
+    aliases: dict[str, str]
     allowed_routes: tuple[str, ...]
     user_id: str | None
     team_id: str | None

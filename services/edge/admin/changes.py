@@ -20,12 +20,13 @@ from services.edge.admin.fields import (
     check_metadata,
 )
 from services.edge.attribution import METADATA_KEYS_MAX, TAGS_MAX, TEXT_CHARS_MAX
-from services.edge.registry.rights import ORGANIZATIONS, ROUTE_GROUPS
+from services.edge.registry.rights import ORGANIZATIONS, PROVIDER, ROUTE_GROUPS
 from services.edge.registry.secrets import digest_of, is_usable, name_of
 
 # A record of a key at its largest is some 200 KB; Kafka takes 1 MB.
 MODELS_MAX = 256
 ROUTES_MAX = 64
+ALIASES_MAX = 64
 # Secrets of one key that work at once: the newest, and those whose grace is not over.
 HASHES_MAX = 8
 WHO = "master"
@@ -41,6 +42,8 @@ def changed_key(key: VirtualKey, fields: KeyFields, now: datetime) -> VirtualKey
     given: dict[str, object] = _texts(fields, ("key_alias", "user_id", "team_id"))
     if fields.duration is not UNSET:
         given["expires_at"] = None if fields.duration is None else _end(now, fields.duration, "duration")
+    if fields.aliases is not UNSET:
+        given["aliases"] = _aliases(fields.aliases or {})
     if fields.allowed_routes is not UNSET:
         given["allowed_routes"] = _routes(fields.allowed_routes or ())
     if fields.on_disconnect is not UNSET:
@@ -105,11 +108,6 @@ SharedOwner = TypeVar("SharedOwner", VirtualKey, Team)
 
 def _with_shared(owner: SharedOwner, fields: SharedFields) -> SharedOwner:
     given: dict[str, object] = {}
-    if fields.aliases not in (UNSET, None, {}):
-        raise AdminRefused(
-            "aliases: a model's name is not rewritten, as bodies go to Anthropic the way they came.",
-            "aliases",
-        )
     if fields.models is not UNSET:
         given["models"] = _names(fields.models or (), "models", MODELS_MAX)
     if fields.blocked is not UNSET:
@@ -184,6 +182,19 @@ def _names(given: Iterable[str], param: str, count_max: int) -> tuple[str, ...]:
     if "" in names:
         raise AdminRefused(f"{param}: one of them is empty.", param)
     return names
+
+
+def _aliases(given: Mapping[str, str]) -> dict[str, str]:
+    """Keep names and models as they are given; each is a whole name, as a pattern would stand for nothing."""
+    models = _names(given.values(), "aliases", ALIASES_MAX)
+    if any("*" in each for each in (*given, *models)):
+        raise AdminRefused("aliases: are whole names, * stands for nothing in them.", "aliases")
+    if PROVIDER in models:
+        raise AdminRefused("aliases: one of the models is empty.", "aliases")
+    if any(name != name.strip() for name in given):
+        raise AdminRefused("aliases: a name begins or ends with white space.", "aliases")
+    names = _names(given, "aliases", ALIASES_MAX)
+    return {name: given[name].strip() for name in names}
 
 
 def _routes(given: Iterable[str]) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """The routes of end users, which LiteLLM calls customers, and serves under /end_user as well."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import cast
 
@@ -20,7 +20,7 @@ from services.edge.admin.desk import NAMED_MAX, Desk, DeskType
 from services.edge.admin.errors import AdminRefused, not_found
 from services.edge.admin.fields import CustomerFields, NamedCustomers
 from services.edge.registry.table import END_USER, Entry
-from services.edge.registry.writer import Change, alteration, creation
+from services.edge.registry.writer import Change, alteration, creation, creation_or_alteration, removal
 
 
 @post(["/customer/new", "/end_user/new"], status_code=200, opt={"body": CustomerFields})
@@ -52,15 +52,28 @@ async def update_customer(data: JSONBody[CustomerFields], desk: Desk) -> Custome
 @post(["/customer/block", "/end_user/block"], status_code=200, opt={"body": NamedCustomers})
 async def block_customers(data: JSONBody[NamedCustomers], desk: Desk) -> CustomersBlocked:
     """Refuse requests of these end users from now on; who has no record gets one."""
-    return CustomersBlocked(blocked_users=await _blocked(desk, _ids(data), True))
+    now = datetime.now(UTC)
+
+    def change(user_id: str) -> Change:
+        fields = CustomerFields(user_id=user_id, blocked=True)
+        blank = changed_end_user(_blank(user_id), fields)
+        return creation_or_alteration(blank, lambda stands: touched(changed_end_user(stands, fields), now))
+
+    entries = await desk.writer.write([change(user_id) for user_id in _ids(data)])
+    return CustomersBlocked(blocked_users=[customer_shown(cast("EndUser", entry)) for entry in entries])
 
 
 @post(["/customer/unblock", "/end_user/unblock"], status_code=200, opt={"body": NamedCustomers})
 async def unblock_customers(data: JSONBody[NamedCustomers], desk: Desk) -> CustomersBlocked:
     """Let blocked end users in again; answers those that are blocked still, which is none of them."""
-    for each in _ids(data):
-        _named(desk, each, "user_ids")
-    await _blocked(desk, _ids(data), False)
+    now = datetime.now(UTC)
+
+    def change(user_id: str) -> Change:
+        fields = CustomerFields(user_id=user_id, blocked=False)
+        standing = _named(desk, user_id, "user_ids")
+        return alteration(standing, lambda stands: touched(changed_end_user(stands, fields), now))
+
+    await desk.writer.write([change(user_id) for user_id in _ids(data)])
     return CustomersBlocked(blocked_users=[])
 
 
@@ -69,7 +82,7 @@ async def delete_customers(data: JSONBody[NamedCustomers], desk: Desk) -> Custom
     """Delete records of end users, all of those named or none; what is booked to them stays."""
     end_users = [_named(desk, each, "user_ids") for each in _ids(data)]
     now = datetime.now(UTC)
-    await desk.writer.write([alteration(each, lambda standing: deleted(standing, now)) for each in end_users])
+    await desk.writer.write([removal(each, lambda standing: deleted(standing, now)) for each in end_users])
     return CustomersDeleted(deleted_customers=len(end_users))
 
 
@@ -78,20 +91,6 @@ async def list_customers(desk: Desk) -> list[CustomerShown]:
     """List every end user that has a record, the newest first."""
     found = await asyncio.to_thread(_end_users, desk.registry.table.standing(END_USER))
     return [customer_shown(each) for each in sorted(found, key=lambda each: each.created_at, reverse=True)]
-
-
-async def _blocked(desk: DeskType, user_ids: Sequence[str], blocked: bool) -> list[CustomerShown]:
-    now = datetime.now(UTC)
-
-    def change(user_id: str) -> Change:
-        fields = CustomerFields(user_id=user_id, blocked=blocked)
-        standing = desk.registry.table.end_user(user_id)
-        if standing is None:
-            return creation(changed_end_user(_blank(user_id), fields))
-        return alteration(standing, lambda stands: touched(changed_end_user(stands, fields), now))
-
-    entries = await desk.writer.write([change(user_id) for user_id in user_ids])
-    return [customer_shown(cast("EndUser", entry)) for entry in entries]
 
 
 def _end_users(entries: Iterable[Entry]) -> list[EndUser]:

@@ -7,7 +7,7 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
-from services.edge.registry.writer import RegistryUnavailable, Vanished
+from services.edge.registry.writer import RegistryUnavailable, Taken, Vanished
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +54,11 @@ def vanished(_: Request[Any, Any, Any], exc: Vanished) -> Response[ErrorAnswer]:
     return _answer(404, "It has just been deleted.", "not_found_error", None)
 
 
+def taken(_: Request[Any, Any, Any], exc: Taken) -> Response[ErrorAnswer]:
+    """Answer where somebody made meanwhile what was to be made; an earlier try of the same operator, too."""
+    return _answer(400, "There is one by now: it has just been made.", "bad_request_error", None)
+
+
 def unavailable(_: Request[Any, Any, Any], exc: RegistryUnavailable) -> Response[ErrorAnswer]:
     """Answer where Kafka is away, with LiteLLM's word for a store that is."""
     return _answer(503, f"{exc}.", "no_db_connection", None)
@@ -74,8 +79,11 @@ def not_valid(_: Request[Any, Any, Any], exc: HTTPException) -> Response[ErrorAn
 
 
 def failed(request: Request[Any, Any, Any], exc: Exception) -> Response[ErrorAnswer]:
-    """Answer where the gateway itself has a fault; the traceback goes to the log, not to the client."""
-    log.error("request.failed", path=request.url.path, exc_info=exc)
+    """Answer where the gateway itself has a fault; the traceback goes to the log, not to the client.
+
+    The log has the route, and not the path: a key's secret may stand in that.
+    """
+    log.error("request.failed", route=request.scope["path_template"], exc_info=exc)
     return _answer(500, "The gateway failed to handle this request.", "internal_server_error", None)
 
 

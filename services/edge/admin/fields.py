@@ -54,7 +54,6 @@ class SharedFields(LimitFields, frozen=True, kw_only=True):
     """What keys and teams have in common."""
 
     models: list[str] | UnsetType | None = UNSET
-    aliases: dict[str, str] | UnsetType | None = UNSET
     metadata: dict[str, object] | UnsetType | None = UNSET
     tags: list[str] | UnsetType | None = UNSET
     blocked: bool | UnsetType | None = UNSET
@@ -64,6 +63,7 @@ class KeyFields(SharedFields, frozen=True, kw_only=True):
     """What can be said of a key, when it is made and later."""
 
     key_alias: str | UnsetType | None = UNSET
+    aliases: dict[str, str] | UnsetType | None = UNSET
     duration: str | UnsetType | None = UNSET
     allowed_routes: list[str] | UnsetType | None = UNSET
     user_id: str | UnsetType | None = UNSET

@@ -44,7 +44,7 @@ from services.edge.admin.fields import (
 from services.edge.identity import is_master
 from services.edge.registry.secrets import digest_of, new_key_id, new_secret
 from services.edge.registry.table import KEY, Entry
-from services.edge.registry.writer import Change, alteration, creation
+from services.edge.registry.writer import Change, alteration, creation, removal
 
 MadeOf = Callable[[VirtualKey, datetime], VirtualKey]
 
@@ -174,7 +174,7 @@ async def list_aliases(desk: Desk, page: FromQuery[int] = 1, size: FromQuery[int
 def deletion(key: VirtualKey) -> Change:
     """Say how a key is deleted."""
     now = datetime.now(UTC)
-    return alteration(key, lambda standing: deleted(standing, now))
+    return removal(key, lambda standing: deleted(standing, now))
 
 
 async def _blocked(desk: DeskType, data: NamedKey, fields: KeyFields) -> KeyShown:

@@ -12,9 +12,9 @@ from litestar.openapi.spec import Components, SecurityScheme
 
 from services.edge.admin import customers, keys, teams
 from services.edge.admin.desk import BODY_BYTES_MAX, DeskType, check_fields, only_master
-from services.edge.admin.errors import AdminRefused, failed, not_valid, refused, unavailable, vanished
+from services.edge.admin.errors import AdminRefused, failed, not_valid, refused, taken, unavailable, vanished
 from services.edge.registry.table import Registry
-from services.edge.registry.writer import RegistryUnavailable, Vanished, Writer
+from services.edge.registry.writer import RegistryUnavailable, Taken, Vanished, Writer
 
 
 def admin_router(registry: Registry, writer: Writer, master_key: Callable[[], str]) -> Router:
@@ -30,6 +30,7 @@ def admin_router(registry: Registry, writer: Writer, master_key: Callable[[], st
             AdminRefused: refused,
             RegistryUnavailable: unavailable,
             Vanished: vanished,
+            Taken: taken,
             HTTPException: not_valid,
             Exception: failed,
         },

@@ -25,7 +25,7 @@ from services.edge.admin.errors import AdminRefused, not_found
 from services.edge.admin.fields import NamedTeam, NamedTeams, NewTeam, SharedFields, UpdateTeam
 from services.edge.admin.keys import deletion
 from services.edge.registry.table import KEY, TEAM, Entry
-from services.edge.registry.writer import alteration, creation
+from services.edge.registry.writer import alteration, creation, removal
 
 
 @post("/team/new", status_code=200, opt={"body": NewTeam})
@@ -80,7 +80,7 @@ async def delete_teams(data: JSONBody[NamedTeams], desk: Desk) -> TeamsDeleted:
     teams = [_named(desk, team_id) for team_id in dict.fromkeys(data.team_ids)]
     keys = await _keys_of(desk, {team.team_id for team in teams})
     now = datetime.now(UTC)
-    gone = [alteration(team, lambda standing: deleted(standing, now)) for team in teams]
+    gone = [removal(team, lambda standing: deleted(standing, now)) for team in teams]
     await desk.writer.write([*gone, *(deletion(key) for key in keys)])
     return TeamsDeleted(
         deleted_teams=[team.team_id for team in teams], deleted_keys=[token_of(key) for key in keys]

@@ -1,7 +1,8 @@
 """Puts the registry of one edge together: what it knows, how it follows, how it writes."""
 
 from schemas.ids import EdgeId
-from services.edge.registry.follower import Follower
+from services.edge.follower import Follower
+from services.edge.registry.key_log import KeyLog
 from services.edge.registry.table import Registry
 from services.edge.registry.writer import Writer
 from services.runtime.kafka import KafkaConfig
@@ -16,8 +17,9 @@ class Keeper:
         self._has_keys = has_keys
         self._publisher = Publisher(kafka)
         self.registry = Registry(is_read=not has_keys)
-        self._follower = Follower(kafka, self.registry)
-        self.writer = Writer(self.registry, self._follower, self._publisher, edge_id)
+        key_log = KeyLog(self.registry)
+        self._follower = Follower(kafka, key_log)
+        self.writer = Writer(self.registry, key_log, self._publisher, edge_id)
 
     async def run(self) -> None:
         """Follow, and bury what was deleted long ago, until cancelled."""

@@ -23,7 +23,8 @@ ORGANIZATIONS = "/v1/organizations"
 EVERY_MODEL = frozenset(("*", "all-proxy-models", "all-team-models"))
 # Where a model is asked for by a member that need not be there.
 MODELLESS_OPERATIONS: frozenset[Operation] = frozenset(("models", "files", "skills"))
-_PROVIDER = "anthropic/"
+# How LiteLLM spells Anthropic's models; it is not sent up.
+PROVIDER = "anthropic/"
 _PREFIX = "/anthropic"
 _DOTS = re.compile(r"(?:^|/)\.{1,2}(?:/|$)")
 
@@ -80,7 +81,7 @@ def _model_lists(grant: Grant) -> list[Sequence[str]]:
 def _is_listed(model: str, listed: Sequence[str]) -> bool:
     if EVERY_MODEL.intersection(listed):
         return True
-    return model != "" and any(matches(each.removeprefix(_PROVIDER), model) for each in listed)
+    return model != "" and any(matches(each.removeprefix(PROVIDER), model) for each in listed)
 
 
 def may_call(grant: Grant, operation: Operation, raw_path: bytes) -> bool:

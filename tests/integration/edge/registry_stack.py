@@ -13,6 +13,7 @@ from services.local.anthropic.server import SimulatedAnthropic
 from services.runtime.kafka import KafkaConfig
 from services.runtime.topics import migrate_topics
 from tests.integration.edge.harness import closed_port
+from tests.integration.edge.registry_kafka import running_broker
 from tests.integration.runtime import brokers
 
 MASTER = "sk-master-0123456789"
@@ -31,15 +32,15 @@ class Stack(NamedTuple):
 
 
 @contextlib.asynccontextmanager
-async def stack(directory, edges=1):
-    """Run a broker and edges before a simulated API, all in this event loop."""
+async def stack(directory, edges=1, **settings):
+    """Run a broker and edges before a simulated API, all in this event loop; `settings` are of every edge."""
     async with contextlib.AsyncExitStack() as things:
         upstream = await things.enter_async_context(SimulatedAnthropic.running(api_key=GATEWAY_KEY))
-        address = await things.enter_async_context(brokers.broker(directory / "kafka"))
+        address = await things.enter_async_context(running_broker(directory / "kafka"))
         kafka = KafkaConfig(bootstrap_servers=address, request_timeout_ms=5_000)
         await migrate_topics(kafka)
         clients = [
-            await things.enter_async_context(edge(directory / f"edge-{number}", upstream, kafka))
+            await things.enter_async_context(edge(directory / f"edge-{number}", upstream, kafka, **settings))
             for number in range(edges)
         ]
         for client in clients:
@@ -48,7 +49,7 @@ async def stack(directory, edges=1):
 
 
 @contextlib.asynccontextmanager
-async def edge(directory, upstream, kafka):
+async def edge(directory, upstream, kafka, **settings):
     """Run one edge behind the master key and give a client of it."""
     port = closed_port()
     config = EdgeConfig(
@@ -57,6 +58,7 @@ async def edge(directory, upstream, kafka):
         upstream=UpstreamConfig(base_url=upstream.base_url, api_key=GATEWAY_KEY),
         spool=SpoolConfig(directory=str(directory)),
         shutdown_s_max=1,
+        **settings,
     )
     stopping = asyncio.Event()
     task = asyncio.create_task(run_edge(config, kafka, stopping))

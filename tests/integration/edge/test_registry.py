@@ -1,7 +1,6 @@
 """How an edge reads and writes the registry: cold, without Kafka, after half a day, and beside others."""
 
 import asyncio
-import contextlib
 import time
 from datetime import UTC, datetime
 
@@ -9,18 +8,18 @@ import pytest
 
 from schemas import codec, topics
 from schemas.keys import KeyHash, KeyRecord, Team, VirtualKey
-from services.edge.registry.follower import REBUILD_AFTER_S, Follower
+from services.edge.follower import REBUILD_AFTER_S, Follower
+from services.edge.registry.key_log import KeyLog
 from services.edge.registry.secrets import digest_of
 from services.edge.registry.table import Registry
-from services.edge.registry.writer import RegistryUnavailable, Writer, creation
+from services.edge.registry.writer import RegistryUnavailable, Taken, Writer, creation
 from services.runtime.kafka import KafkaConfig
 from services.runtime.publisher import Publisher
 from services.runtime.records import OutgoingRecord
 from services.runtime.topics import migrate_topics
+from tests.integration.edge.registry_kafka import lasting_broker
 from tests.integration.edge.registry_stack import MASTER, asked, edge, sent, stack, told, until_ready
-from tests.integration.local_kafka.brokers import BrokerProcess
 from tests.integration.runtime import brokers
-from tests.integration.runtime.conftest import lasting_port
 
 TEST_S_MAX = 90.0
 COLD_KEYS = 5_000
@@ -30,10 +29,9 @@ NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 @pytest.fixture
 def own_broker(tmp_path):
     """A broker of one test's own, to kill and to start again on the same directory and port."""
-    process = BrokerProcess(tmp_path / "kafka")
-    process.port = lasting_port()
-    yield process.start()
-    process.stop()
+    broker = lasting_broker(tmp_path / "kafka")
+    yield broker.start()
+    broker.stop()
 
 
 def run(test):
@@ -49,7 +47,7 @@ def test_an_edge_without_kafka_serves_the_keys_it_knows_and_a_new_one_says_that_
 ):
     async def scenario():
         async with stack(tmp_path / "a", edges=0) as (_, upstream, _):
-            kafka = KafkaConfig(bootstrap_servers=f"127.0.0.1:{own_broker.port}", request_timeout_ms=2_000)
+            kafka = KafkaConfig(bootstrap_servers=own_broker.address, request_timeout_ms=2_000)
             await migrate_topics(kafka)
             async with edge(tmp_path / "b", upstream, kafka) as known:
                 await until_ready(known)
@@ -71,14 +69,15 @@ def test_an_edge_without_kafka_serves_the_keys_it_knows_and_a_new_one_says_that_
 
 def test_a_change_that_kafka_does_not_take_is_refused_and_not_made_later(own_broker):
     async def scenario():
-        kafka = KafkaConfig(bootstrap_servers=f"127.0.0.1:{own_broker.port}", request_timeout_ms=1_000)
+        kafka = KafkaConfig(bootstrap_servers=own_broker.address, request_timeout_ms=1_000)
         await migrate_topics(kafka)
         registry = Registry()
-        follower = Follower(kafka, registry, contact_s=0.1)
+        key_log = KeyLog(registry)
+        follower = Follower(kafka, key_log, contact_s=0.1)
         task = asyncio.create_task(follower.run())
         await brokers.until(lambda: registry.is_read, TEST_S_MAX)
         publisher = Publisher(kafka)
-        writer = Writer(registry, follower, publisher, "e", write_s_max=1.0)
+        writer = Writer(registry, key_log, publisher, "e", write_s_max=1.0)
         (made,) = await writer.write([creation(team_called("made"))])
         assert registry.table.team("made") == made
         own_broker.kill()
@@ -100,8 +99,12 @@ def test_a_change_that_kafka_does_not_take_is_refused_and_not_made_later(own_bro
 
 async def _written(writer, name):
     while True:
-        with contextlib.suppress(RegistryUnavailable):
+        try:
             return await writer.write([creation(team_called(name))])
+        except RegistryUnavailable:
+            continue
+        except Taken:
+            return None  # by an earlier try, of which nothing was known
 
 
 def team_called(name):
@@ -156,7 +159,7 @@ def test_after_half_a_day_without_kafka_the_table_is_built_from_the_start(tmp_pa
             await publish(kafka, [key_record(1)])
             registry = Registry()
             moment = [0.0]
-            follower = Follower(kafka, registry, lambda: moment[0], contact_s=0.1)
+            follower = Follower(kafka, KeyLog(registry), lambda: moment[0], contact_s=0.1)
             task = asyncio.create_task(follower.run())
             await brokers.until(lambda: registry.is_read, TEST_S_MAX)
             before = registry.table

@@ -6,14 +6,13 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from schemas.keys import KeyHash, Limits, ModelBudget, Team, VirtualKey
-from services.edge.admin.changes import HASHES_MAX, changed_key, changed_team, deleted, touched, with_secret
+from schemas.keys import KeyHash, Limits, ModelBudget, VirtualKey
+from services.edge.admin.changes import ALIASES_MAX, HASHES_MAX, changed_key, deleted, touched, with_secret
 from services.edge.admin.errors import AdminRefused
 from services.edge.admin.fields import (
     GenerateKey,
     KeyFields,
     ModelBudgetFields,
-    SharedFields,
     UpdateKey,
     check_body,
 )
@@ -29,6 +28,7 @@ def test_everything_that_is_given_is_laid_over_the_key():
         key_alias="search",
         duration="1h",
         models=["m", "m", "n*"],
+        aliases={"fast": "m"},
         allowed_routes=["llm_api_routes", "/v1/files*"],
         user_id="ada",
         team_id="t",
@@ -46,6 +46,7 @@ def test_everything_that_is_given_is_laid_over_the_key():
         key_alias="search",
         expires_at=NOW + timedelta(hours=1),
         models=("m", "n*"),
+        aliases={"fast": "m"},
         allowed_routes=("llm_api_routes", "/v1/files*"),
         user_id="ada",
         team_id="t",
@@ -74,7 +75,15 @@ def test_what_is_left_out_stays_and_null_takes_away():
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        (KeyFields(aliases={"fast": "claude-haiku-4-5"}), "aliases"),
+        (KeyFields(aliases={"fast": ""}), "aliases"),
+        (KeyFields(aliases={"fast": "anthropic/"}), "aliases"),
+        (KeyFields(aliases={"": "claude-haiku-4-5"}), "aliases"),
+        (KeyFields(aliases={"fast ": "claude-haiku-4-5"}), "aliases"),
+        (KeyFields(aliases={"claude-*": "claude-haiku-4-5"}), "aliases"),
+        (KeyFields(aliases={"fast": "claude-haiku-*"}), "aliases"),
+        (KeyFields(aliases={"x" * 257: "claude-haiku-4-5"}), "aliases"),
+        (KeyFields(aliases={"fast": "x" * 257}), "aliases"),
+        (KeyFields(aliases={f"a{n}": "claude-haiku-4-5" for n in range(ALIASES_MAX + 1)}), "aliases"),
         (KeyFields(duration="soon"), "duration"),
         (KeyFields(models=["x" * 257]), "models"),
         (KeyFields(models=[""]), "models"),
@@ -99,10 +108,13 @@ def test_what_would_not_hold_is_refused_by_its_name(fields, param):
     assert (refused.value.param, refused.value.status) == (param, 400)
 
 
-def test_no_aliases_at_all_is_what_there_is():
-    assert changed_team(
-        Team(team_id="t", revision=1, created_at=NOW, updated_at=NOW), SharedFields(aliases={})
-    ) == Team(team_id="t", revision=1, created_at=NOW, updated_at=NOW)
+def test_aliases_are_kept_as_they_are_given_and_replaced_as_a_whole():
+    given = {"fast": "anthropic/claude-haiku-4-5", "claude-opus-4-5": " claude-haiku-4-5"}
+    key = changed_key(BLANK, KeyFields(aliases=given), NOW)
+    assert key.aliases == {"fast": "anthropic/claude-haiku-4-5", "claude-opus-4-5": "claude-haiku-4-5"}
+    assert changed_key(key, KeyFields(models=["m"]), NOW).aliases == key.aliases
+    assert changed_key(key, KeyFields(aliases={"a": "b"}), NOW).aliases == {"a": "b"}
+    assert [changed_key(key, KeyFields(aliases=none), NOW) for none in ({}, None)] == [BLANK, BLANK]
 
 
 def test_a_new_secret_takes_the_place_of_the_old_one_at_once_or_after_its_grace():
