@@ -8,7 +8,7 @@ from schemas.json_schema import JsonObject
 from schemas.topics import Topic, all_topics
 
 # The edition of the contract: that of the newest entry in schemas/CHANGELOG.md.
-EDITION = "1.2.0"
+EDITION = "1.3.0"
 KAFKA_BINDING = "0.5.0"
 _JSON = "application/json"
 _JSON_SCHEMA = "application/schema+json;version=draft-2020-12"

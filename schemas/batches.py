@@ -1,4 +1,4 @@
-"""What was seen of a message batch (gateway.batch_facts.v1), and how far it is booked (gateway.batches)."""
+"""What was seen of a message batch, how far it is booked, and whose it is; a topic each."""
 
 from datetime import datetime
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 
 from schemas.attribution import Attribution
-from schemas.ids import EdgeId, RequestId
+from schemas.ids import EdgeId, RequestId, VirtualKeyId
 
 OWN_KEY = ""
 """As `credential`: the batch was made under the caller's own key, and nobody else can read its results."""
@@ -97,6 +97,22 @@ class BatchFact(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime
     edge_id: EdgeId
     fact: BatchCreated | BatchItems | BatchSeen | BatchDeleted
+
+
+class BatchOwner(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose a batch is that a virtual key made with the gateway's credential (gateway.batch_owners.v1).
+
+    It is its team's, or the key's own where the key has no team. `created_at` is Anthropic's, and orders a
+    list of batches; `at` is when the gateway saw it, in the call `request_id`.
+    """
+
+    batch_id: str
+    at: datetime
+    edge_id: EdgeId
+    created_at: datetime
+    request_id: RequestId
+    virtual_key_id: VirtualKeyId
+    team_id: str = ""
 
 
 BatchPhase = Literal[

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple, TypeVar
 
 import msgspec
 
-from schemas.batches import BatchCreated, BatchFact, BatchItems, BatchSeen, BatchState
+from schemas.batches import BatchCreated, BatchFact, BatchItems, BatchOwner, BatchSeen, BatchState
 from schemas.dead_letters import DeadLetter
 from schemas.edges import Heartbeat
 from schemas.keys import KeyRecord, record_key
@@ -25,6 +25,7 @@ KindName = Literal[
     "price_book_published",
     "batch_fact",
     "batch_state",
+    "batch_owner",
     "key_record",
 ]
 Event = (
@@ -37,6 +38,7 @@ Event = (
     | PriceBookPublished
     | BatchFact
     | BatchState
+    | BatchOwner
     | KeyRecord
 )
 AnyEvent = TypeVar("AnyEvent", bound=msgspec.Struct)
@@ -51,6 +53,7 @@ VERSIONS: Mapping[KindName, int] = {
     "price_book_published": 1,
     "batch_fact": 1,
     "batch_state": 1,
+    "batch_owner": 1,
     "key_record": 1,
 }
 STRUCTS: Mapping[KindName, type[Event]] = {
@@ -63,6 +66,7 @@ STRUCTS: Mapping[KindName, type[Event]] = {
     "price_book_published": PriceBookPublished,
     "batch_fact": BatchFact,
     "batch_state": BatchState,
+    "batch_owner": BatchOwner,
     "key_record": KeyRecord,
 }
 _KINDS: Mapping[type[msgspec.Struct], KindName] = {struct: kind for kind, struct in STRUCTS.items()}
@@ -147,7 +151,7 @@ def key(event: Event) -> bytes | None:
         return event.edge_id.encode()
     if isinstance(event, PriceBookPublished):
         return str(event.book_seq).encode()
-    if isinstance(event, BatchFact | BatchState):
+    if isinstance(event, BatchFact | BatchState | BatchOwner):
         return event.batch_id.encode()
     if isinstance(event, KeyRecord):
         return record_key(event.record).encode()
@@ -175,15 +179,22 @@ def _envelope(event: Event) -> Envelope:
         return Envelope(f"{event.edge_id}/{millis}", event.edge_id, f"/edges/{event.edge_id}")
     if isinstance(event, PriceBookPublished):
         return Envelope(f"{event.book_seq}/{event.book_hash}", event.label, "/rating")
-    if isinstance(event, BatchFact):
-        source = f"/edges/{event.edge_id}" if event.edge_id else "/batch_tracker"
-        return Envelope(f"{event.batch_id}/{_name_of(event)}", event.batch_id, source)
-    if isinstance(event, BatchState):
-        return Envelope(f"{event.batch_id}/{event.version}/{event.writer}", event.batch_id, "/batch_tracker")
+    if isinstance(event, BatchFact | BatchState | BatchOwner):
+        return _envelope_of_batch(event)
     if isinstance(event, KeyRecord):
         return Envelope(event.change_id, record_key(event.record), f"/edges/{event.edge_id}")
     place = f"{event.topic}/{event.partition}/{event.offset}"
     return Envelope(place, place, f"/stages/{event.stage}")
+
+
+def _envelope_of_batch(event: BatchFact | BatchState | BatchOwner) -> Envelope:
+    batch_id = event.batch_id
+    if isinstance(event, BatchState):
+        return Envelope(f"{batch_id}/{event.version}/{event.writer}", batch_id, "/batch_tracker")
+    if isinstance(event, BatchOwner):
+        return Envelope(f"{batch_id}/owner", batch_id, f"/edges/{event.edge_id}")
+    source = f"/edges/{event.edge_id}" if event.edge_id else "/batch_tracker"
+    return Envelope(f"{batch_id}/{_name_of(event)}", batch_id, source)
 
 
 def _name_of(event: BatchFact) -> str:

@@ -20,6 +20,9 @@ Outcome = Literal[
 ]
 """How an exchange ended; each ends in exactly one of these."""
 
+NEVER_SENT = "upstream_unreachable"
+"""The `error_type` of an exchange of which no byte left the gateway: upstream cannot have billed it."""
+
 UsageStatus = Literal[
     "final",  # upstream's last word
     "partial",  # what message_start said; the end was not seen

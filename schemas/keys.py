@@ -43,6 +43,7 @@ class VirtualKey(msgspec.Struct, frozen=True, kw_only=True, tag="virtual_key"):
 
     `key_name` shows the end of the secret. `models` are names or patterns with `*`, and none is every
     model; `allowed_routes` likewise are paths, patterns or groups, and none is the routes that every key has.
+    `aliases` are names that the caller may ask by, each with the model that then goes to Anthropic.
     """
 
     virtual_key_id: VirtualKeyId
@@ -65,6 +66,7 @@ class VirtualKey(msgspec.Struct, frozen=True, kw_only=True, tag="virtual_key"):
     on_disconnect: OnDisconnect = ""
     limits: Limits = Limits()
     deleted_at: datetime | None = None
+    aliases: dict[str, str] = {}
 
 
 class Team(msgspec.Struct, frozen=True, kw_only=True, tag="team"):

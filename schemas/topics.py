@@ -80,6 +80,7 @@ EDGES = "gateway.edges.v1"
 PRICE_BOOKS = "gateway.price_books.v1"
 BATCH_FACTS = "gateway.batch_facts.v1"
 BATCHES = "gateway.batches.v1"
+BATCH_OWNERS = "gateway.batch_owners.v1"
 KEYS = "gateway.keys.v1"
 
 

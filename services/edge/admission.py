@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from services.edge.batches.intake import BatchBody, Intake, NotTaken
+from services.edge.batches.upload import ItemRules
 from services.edge.body import BodyView, Fault
 from services.edge.body_memory import BodyLease, MemoryFull
 from services.edge.client import BodyTooLarge, BodyTooSlow, PassingBody, Receive, whole_body
@@ -25,6 +26,7 @@ from services.edge.refusals import (
     TOO_MANY_MEMBERS,
     Refusal,
 )
+from services.edge.registry.aliases import NO_ALIASES, Aliases, aliases_of
 from services.edge.registry.rights import Grant, KeyFault, grant_of
 from services.edge.registry.table import Registry
 from services.edge.targets import Target, creates_batch, target_of
@@ -63,6 +65,14 @@ class Admitted(NamedTuple):
         return (self.view.model,) if self.view.model else None
 
     @property
+    def sees_only_own(self) -> Grant | None:
+        """The key in whose name batches are seen; None where Anthropic alone decides who sees them.
+
+        It does for the caller's own credential, and for who may do everything.
+        """
+        return None if self.caller.forwards_own_credential else self.caller.grant
+
+    @property
     def virtual_key(self) -> str:
         """The virtual key that was shown, if one was."""
         return self.credentials.gateway if self.caller.grant else ""
@@ -80,6 +90,16 @@ class Admission:
     async def admit(self, scope: Mapping[str, Any], receive: Receive, lease: BodyLease) -> Admitted | Refusal:
         """Read a request as far as it must be known; a Refusal where it leaves no record."""
         headers: RawHeaders = scope["headers"]
+        known = self._without_body(scope, headers)
+        if isinstance(known, Refusal):
+            return known
+        if creates_batch(scope["method"], known.target):
+            return await self._with_batch(known, receive, headers, lease)
+        if _is_read_first(known.target, headers, known.config.body_bytes_max):
+            return await self._with_body(known, receive, headers, lease)
+        return known._replace(body=PassingBody(receive, known.config.client_read_s_max))
+
+    def _without_body(self, scope: Mapping[str, Any], headers: RawHeaders) -> Admitted | Refusal:
         config = self._config
         credentials = read_credentials(headers)
         caller = identify(
@@ -94,40 +114,34 @@ class Admission:
         target = target_of(scope["method"], scope["raw_path"], scope["query_string"], self.base_path)
         if isinstance(target, str):
             return TARGET_FAULTS[target]
-        if creates_batch(scope["method"], target):
-            known = Admitted(config, caller, credentials, target, BodyView(), WholeBody(b""), None)
-            return await self._with_batch(known, receive, headers, lease)
-        if not _is_read_first(target, headers, config.body_bytes_max):
-            return Admitted(config, caller, credentials, target, BodyView(), PassingBody(receive), None)
+        return Admitted(config, caller, credentials, target, BodyView(), WholeBody(b""), None)
+
+    async def _with_body(
+        self, known: Admitted, receive: Receive, headers: RawHeaders, lease: BodyLease
+    ) -> Admitted | Refusal:
+        aliases = aliases_of(known.caller.grant) if _is_always_read(known.target) else NO_ALIASES
         try:
-            came = await whole_body(receive, config.body_bytes_max, lease)
-            read = await self._read(came, joined(headers, b"content-encoding"), target)
+            came = await whole_body(receive, known.config.body_bytes_max, lease)
+            read = await self._read(came, joined(headers, b"content-encoding"), known.target, aliases)
             lease.grow(max(len(read.content) - len(came), 0))  # a few bytes of a coding can be MiB without it
         except BodyTooSlow:
             return BODY_TOO_SLOW
         except (BodyTooLarge, DecodedTooLarge, MemoryFull) as exc:
-            nothing = WholeBody(b"", lease.release)
-            return Admitted(
-                config, caller, credentials, target, BodyView(), nothing, None, refusal=_TOO_MUCH[type(exc)]
-            )
-        body = WholeBody(read.content, lease.release)
-        return Admitted(
-            config,
-            caller,
-            credentials,
-            target,
-            read.view,
-            body,
-            len(read.content),
-            read.is_decoded,
-            BODY_FAULTS.get(read.view.fault),
+            return known._replace(body=WholeBody(b"", lease.release), refusal=_TOO_MUCH[type(exc)])
+        return known._replace(
+            view=read.view,
+            body=WholeBody(read.content, lease.release),
+            body_bytes=len(read.content),
+            is_decoded=read.is_decoded,
+            refusal=BODY_FAULTS.get(read.view.fault),
         )
 
     async def _with_batch(
         self, known: Admitted, receive: Receive, headers: RawHeaders, lease: BodyLease
     ) -> Admitted | Refusal:
+        rules = ItemRules(aliases_of(known.caller.grant), self._is_blocked)
         try:
-            body = await self._intake.take(receive, headers, known.config, lease)
+            body = await self._intake.take(receive, headers, known.config, lease, rules)
         except BodyTooSlow:
             return BODY_TOO_SLOW
         except NotTaken as exc:
@@ -142,14 +156,19 @@ class Admission:
     def _grant(self, secret: str) -> Grant | KeyFault:
         return grant_of(secret, self._registry, datetime.now(UTC))
 
-    async def _read(self, came: bytes, coding: str, target: Target) -> ReadBody:
+    def _is_blocked(self, end_user_id: str) -> bool:
+        """Say whether an end user is; also in threads beside the loop, as a lookup is one step."""
+        end_user = self._registry.table.end_user(end_user_id)
+        return end_user is not None and end_user.blocked
+
+    async def _read(self, came: bytes, coding: str, target: Target, aliases: Aliases) -> ReadBody:
         bytes_max = self._config.decoded_body_bytes_max
         if not came:
             return ReadBody(BodyView(), came)
         try:
             if coding or len(came) > READ_ON_LOOP_BYTES_MAX:
-                return await asyncio.to_thread(read_coded_body, came, coding, bytes_max)
-            return read_coded_body(came, coding, bytes_max)
+                return await asyncio.to_thread(read_coded_body, came, coding, bytes_max, aliases)
+            return read_coded_body(came, coding, bytes_max, aliases)
         except DecodedTooLarge:
             if _is_always_read(target):
                 raise

@@ -14,14 +14,14 @@ from litestar.types import Scope as LitestarScope
 from litestar.types import Send as LitestarSend
 
 from schemas.attribution import Attribution
-from schemas.batches import OWN_KEY
 from schemas.ids import EdgeId, RequestId, new_request_id
 from services.edge.admin.routes import open_api
 from services.edge.admission import Admission, Admitted
 from services.edge.attribution import attribute, without_end_user
-from services.edge.batches.facts import Remembered
+from services.edge.batches.answers import BatchAnswers
 from services.edge.batches.intake import BatchBody, Intake
-from services.edge.batches.watch import BatchAnswer, ResultsDownload
+from services.edge.batches.ownership import Ownership
+from services.edge.batches.watch import BatchAnswer
 from services.edge.body_memory import BodyMemory
 from services.edge.client import ClientGone, Receive, Send
 from services.edge.config import EdgeConfig
@@ -31,9 +31,9 @@ from services.edge.headers import RawHeaders, first, gateway_credential, headers
 from services.edge.identity import secrets_of
 from services.edge.passage import Passage
 from services.edge.recorder import CannotRecord, Recorder
+from services.edge.redirects import Redirects
 from services.edge.refusals import (
     FAILED,
-    HOST_INVALID,
     NO_CREDENTIAL,
     SPOOL_FULL,
     UNKNOWN_ROUTE,
@@ -44,8 +44,7 @@ from services.edge.refusals import (
 from services.edge.registry.booking import booked
 from services.edge.registry.denials import Asked, denial
 from services.edge.registry.table import Registry
-from services.edge.results_url import Links, asking_for_identity, carries_results_url, gateway_address
-from services.edge.targets import RESULTS, batch_id_of, is_hello
+from services.edge.targets import is_hello
 from services.runtime import metrics
 from services.runtime.health import Readiness, health_router
 
@@ -67,6 +66,7 @@ class Gateway:
         recorder: Recorder,
         forwarder: Forwarder,
         registry: Registry | None = None,
+        ownership: Ownership | None = None,
     ) -> None:
         self.config = config
         self._edge_id = edge_id
@@ -75,7 +75,7 @@ class Gateway:
         self._forwarder = forwarder
         self.intake = Intake(config)
         self._admission = Admission(config, self._registry, self.intake)
-        self._remembered = Remembered()
+        self._batch_answers = BatchAnswers(ownership or Ownership(is_read=True), self._admission.base_path)
         self.body_memory = BodyMemory(config.bodies_in_memory_bytes_max)
         self._refusal_logged_at = 0.0
         self.exchange_seq = 0
@@ -120,7 +120,9 @@ class Gateway:
                 held.enter_context(admitted.body)
             attribution = self._attribution(scope["headers"], admitted)
             if admitted.refusal is None:
-                admitted = admitted._replace(refusal=self._denial(scope, admitted, attribution))
+                denied = self._denial(scope, admitted, attribution)
+                denied = denied or await self._batch_answers.refusal(scope["method"], admitted)
+                admitted = admitted._replace(refusal=denied)
             if admitted.config.disable_end_user_cost_tracking:
                 attribution = without_end_user(attribution)
             exchange = self._exchange((request_id, started_ms), scope, admitted, attribution)
@@ -177,7 +179,7 @@ class Gateway:
         self, passage: Passage, scope: Mapping[str, Any], admitted: Admitted, channel: tuple[Receive, Send]
     ) -> None:
         up = _headers_up(scope["headers"], admitted)
-        batch = self._batch(scope, admitted, up)
+        batch = self._batch_answers.to(scope, admitted, up)
         refusal = admitted.refusal
         if isinstance(batch, Refusal):
             refusal, batch = batch, None
@@ -190,30 +192,15 @@ class Gateway:
                 await self._refuse(refusal, passage.exchange.request_id, channel[1])
                 return
             if isinstance(batch, BatchAnswer):
-                up = asking_for_identity(up)
-            await self._forwarder.forward(passage, admitted.target.raw, up, admitted.body, channel, batch)
+                up = batch.headers_up
+            redirects = Redirects(scope, admitted.config, admitted.target.raw)
+            await self._forwarder.forward(
+                passage, admitted.target.raw, up, admitted.body, channel, redirects, batch
+            )
         finally:
             passage.close("orphaned")  # does nothing unless the server cancelled us before an ending
             self._open_seqs.discard(passage.exchange.exchange_seq)
             metrics.edge_open_exchanges.dec()
-
-    def _batch(
-        self, scope: Mapping[str, Any], admitted: Admitted, up: RawHeaders
-    ) -> BatchAnswer | ResultsDownload | Refusal | None:
-        """Say what becomes of an answer about batches."""
-        target, config = admitted.target, admitted.config
-        is_own_key = admitted.caller.forwards_own_credential
-        if target.endpoint == RESULTS and is_own_key:
-            return ResultsDownload(batch_id_of(target), self._admission.base_path, up, self._remembered)
-        if not carries_results_url(target.operation, target.endpoint):
-            return None
-        gateway = config.public_url.rstrip("/") or gateway_address(scope)
-        if gateway is None:
-            return HOST_INVALID
-        links = Links(config.upstream.base_url, gateway)
-        credential = OWN_KEY if is_own_key else config.upstream.name
-        body = admitted.body if isinstance(admitted.body, BatchBody) else None
-        return BatchAnswer(links, self._remembered, credential, body)
 
     async def _refuse(self, refusal: Refusal, request_id: RequestId, send: Send) -> None:
         now = time.monotonic()

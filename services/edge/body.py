@@ -1,6 +1,6 @@
-"""Reads what the meter needs out of a request body, and cuts `litellm_metadata` out of it.
+"""Reads what the meter needs out of a request body; cuts `litellm_metadata`, and puts a model for its alias.
 
-Without that member the body stays the very bytes that came; with it, every byte around the member does.
+With neither the body stays the very bytes that came; with one, every byte around it does.
 """
 
 import re
@@ -13,6 +13,7 @@ import msgspec
 
 from schemas.codec import UNREADABLE
 from schemas.usage_rules import CacheTtls
+from services.edge.registry.aliases import NO_ALIASES, Aliases
 
 METADATA_KEY = b"litellm_metadata"
 MODEL_KEY = b"model"
@@ -31,6 +32,7 @@ Fault = Literal["", "model_twice", "too_many_members"]
 class BodyView(NamedTuple):
     """What one request body says to the meter; empty where it is not a JSON object.
 
+    `model` is the one that goes up: in place of an alias that was asked for, what it stands for.
     With a fault it may not go up: upstream and the meter could read it differently.
     """
 
@@ -79,8 +81,8 @@ class Member(NamedTuple):
     end: int
 
 
-Cut = tuple[int, int]
-"""What does not go up: from where to where."""
+Edit = tuple[int, int, bytes]
+"""What does not go up, from where to where, and what goes in its place: plain, as there are many of them."""
 
 _FIELDS = {name.encode(): name for name in _Members.__struct_fields__}
 _MEMBERS = msgspec.json.Decoder(_Members)
@@ -101,25 +103,33 @@ _CACHE_MARK = b'"cache_control"'
 _MARKED = re.compile(rb"[ \t\r\n]*+:[ \t\r\n]*+(\{[^{}]*+\})")
 
 
-def read_body(body: bytes) -> tuple[BodyView, bytes]:
-    """Give what the body says, and the body that goes upstream.
+def read_body(body: bytes, aliases: Aliases = NO_ALIASES) -> tuple[BodyView, bytes]:
+    """Give what the body says, and the body that goes upstream: the very same object where nothing changes.
 
     What is not a JSON object passes as it came: upstream answers for it in its own words.
     """
-    view, cuts = read_parts(body)
-    return view, _without(cuts, body) if cuts else body
+    view, edits = read_parts(body, aliases)
+    return view, _edited(edits, body) if edits else body
 
 
-def read_parts(body: bytes) -> tuple[BodyView, list[Cut]]:
-    """Give what the body says, and what of it stays here."""
+def read_parts(body: bytes, aliases: Aliases = NO_ALIASES) -> tuple[BodyView, list[Edit]]:
+    """Give what the body says, and what of it does not go up as it came; in order, none over another."""
     try:
         read = _MEMBERS.decode(body)
-        is_walked = _needs_walk(body, read)
+        asked = _text(read.model, MODEL_BYTES_MAX)
+        model = aliases.get(asked, asked) if aliases else asked
+        is_walked = model != asked or _needs_walk(body, read)
         members = list(islice(walked(body, read, _FIELDS), MEMBERS_MAX + 1)) if is_walked else []
-        view = _view(read, members, body)
+        view = _view(read, model, members, body)
     except UNREADABLE:
         return BodyView(), []
-    return view, [] if view.fault else cuts_of(METADATA_KEY, members)
+    if view.fault or not is_walked:
+        return view, []
+    edits = cuts_of(METADATA_KEY, members)
+    if model != asked:
+        edits.append(_renaming(read, model, members))
+        edits.sort()
+    return view, edits
 
 
 def _needs_walk(body: bytes, read: _Members) -> bool:
@@ -127,15 +137,15 @@ def _needs_walk(body: bytes, read: _Members) -> bool:
     return len(read.litellm_metadata) > 0 or body.count(_MODEL_PLAIN) > 1 or _MODEL_ESCAPED in body
 
 
-def _view(read: _Members, members: list[Member], body: bytes) -> BodyView:
+def _view(read: _Members, model: str, members: list[Member], body: bytes) -> BodyView:
     fault: Fault = ""
     if len(members) > MEMBERS_MAX:
         fault = "too_many_members"
-    elif sum(member.name == MODEL_KEY for member in members) > 1:
+    elif [member.name for member in members].count(MODEL_KEY) > 1:
         fault = "model_twice"
     is_too_long = len(read.litellm_metadata) > METADATA_BYTES_MAX
     return BodyView(
-        model=_text(read.model, MODEL_BYTES_MAX),
+        model=model,
         is_stream=bytes(read.stream) == b"true",
         user_id=_user_id(read.metadata),
         litellm_metadata={} if is_too_long else _object(read.litellm_metadata),
@@ -178,23 +188,29 @@ def _value_end(body: bytes, at: int, value: bytes) -> int:
     raise AssertionError("msgspec has taken every value for a whole one")
 
 
-def cuts_of(name: bytes, members: Sequence[Member]) -> list[Cut]:
+def cuts_of(name: bytes, members: Sequence[Member]) -> list[Edit]:
     """Say what to cut so that every member called `name` goes out of the object, with one comma each."""
     goes = [member.name == name for member in members]
     last_kept = max((index for index, gone in enumerate(goes) if not gone), default=-1)
     # Before the last member that stays, a cut takes the comma behind it; after it, the comma before it.
-    cuts = [(members[i].start, members[i + 1].start) for i in range(last_kept) if goes[i]]
+    cuts = [(members[i].start, members[i + 1].start, b"") for i in range(last_kept) if goes[i]]
     if last_kept + 1 < len(members):
         begin = members[last_kept].end if last_kept >= 0 else members[0].start
-        cuts.append((begin, members[-1].end))
+        cuts.append((begin, members[-1].end, b""))
     return cuts
 
 
-def _without(cuts: Sequence[Cut], body: bytes) -> bytes:
+def _renaming(read: _Members, model: str, members: Sequence[Member]) -> Edit:
+    """Put another model's name in the place of the one value that `model` has."""
+    end = next(member.end for member in members if member.name == MODEL_KEY)
+    return end - len(read.model), end, msgspec.json.encode(model)
+
+
+def _edited(edits: Sequence[Edit], body: bytes) -> bytes:
     pieces: list[bytes] = []
     kept_to = 0
-    for begin, end in cuts:
-        pieces.append(body[kept_to:begin])
+    for begin, end, text in edits:
+        pieces += (body[kept_to:begin], text)
         kept_to = end
     return b"".join((*pieces, body[kept_to:]))
 

@@ -24,20 +24,25 @@ class ClientGone(Exception):
 
 
 class BodyTooSlow(Exception):
-    """The request's body did not come to its end within BODY_S_MAX."""
+    """The request's body did not come to its end in time, or not on."""
+
+
+BodyFault = ClientGone | BodyTooSlow
 
 
 class BodyTooLarge(Exception):
     """The request's body goes beyond what is read before it goes up."""
 
 
-async def whole_body(receive: Receive, bytes_max: int, lease: BodyLease) -> bytes:
+async def whole_body(
+    receive: Receive, bytes_max: int, lease: BodyLease, seconds_max: float = BODY_S_MAX
+) -> bytes:
     """Read a request's body to its end, or say why there is none.
 
     ClientGone, BodyTooLarge, BodyTooSlow, or MemoryFull where the lease cannot grow with it.
     """
     try:
-        async with asyncio.timeout(BODY_S_MAX):
+        async with asyncio.timeout(seconds_max):
             return await _read_whole(receive, bytes_max, lease)
     except TimeoutError as exc:
         raise BodyTooSlow from exc
@@ -61,34 +66,45 @@ async def _read_whole(receive: Receive, bytes_max: int, lease: BodyLease) -> byt
 
 
 class PassingBody(httpx.AsyncByteStream):
-    """A request's body that goes up as it comes in."""
+    """A request's body that goes up as it comes in; `fault` is why it came to no end."""
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, silence_s_max: float) -> None:
         self._receive = receive
+        self._silence_s_max = silence_s_max
         self._end = asyncio.Event()
-        self.client_is_gone = False
+        self.fault: BodyFault | None = None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while not self._end.is_set():
-            message = await self._receive()
+            message = await self._next()
             if message["type"] == "http.disconnect":
-                self.client_is_gone = True
-                self._end.set()
-                raise ClientGone
+                raise self._broken_off(ClientGone())
             if not message.get("more_body", False):
                 self._end.set()
             piece: bytes = message.get("body", b"")
             if piece:
                 yield piece
 
+    async def _next(self) -> MutableMapping[str, Any]:
+        try:
+            async with asyncio.timeout(self._silence_s_max):
+                return await self._receive()
+        except TimeoutError as exc:
+            raise self._broken_off(BodyTooSlow()) from exc
+
+    def _broken_off(self, fault: BodyFault) -> BodyFault:
+        self.fault = fault
+        self._end.set()
+        return fault
+
     async def receive_behind(self) -> MutableMapping[str, Any]:
         """Receive what comes behind the body's end, so that two never wait for one message.
 
-        ClientGone where the body has none: the answer may have begun already, and nobody else would end it.
+        Its fault where the body has no end: the answer may have begun, and nobody else would end that.
         """
         await self._end.wait()
-        if self.client_is_gone:
-            raise ClientGone
+        if self.fault is not None:
+            raise self.fault
         return await self._receive()
 
 
@@ -145,8 +161,14 @@ class ClientWatch:
             seconds = self._drains.seconds_for_one_more(self._on_disconnect)
         except ClientGone:
             seconds = 0.0  # what upstream waits for will not come
+        except BodyTooSlow:
+            self._end_within(0.0)  # the same; but the client is there, and can be told
+            return
         self.is_gone = True
         self._drains.running += 1
-        now = asyncio.get_running_loop().time()
+        self._end_within(seconds)
+
+    def _end_within(self, seconds: float) -> None:
+        end_at = asyncio.get_running_loop().time() + seconds
         limit_at = self._limit.when()
-        self._limit.reschedule(now + seconds if limit_at is None else min(limit_at, now + seconds))
+        self._limit.reschedule(end_at if limit_at is None else min(limit_at, end_at))

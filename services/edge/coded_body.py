@@ -1,8 +1,9 @@
-"""Reads a request body through its content coding, within a bound; what is not cut goes up as it came."""
+"""Reads a request body through its content coding, within a bound; what is not changed goes up as it came."""
 
 from typing import NamedTuple
 
 from services.edge.body import BodyView, read_body
+from services.edge.registry.aliases import NO_ALIASES, Aliases
 from services.edge.tap.codings import CannotDecode, decoder_for
 
 # Given to a decoder at once; what stands behind a finished gzip member is copied once for each member.
@@ -21,7 +22,7 @@ class ReadBody(NamedTuple):
     is_decoded: bool = False
 
 
-def read_coded_body(came: bytes, coding: str, bytes_max: int) -> ReadBody:
+def read_coded_body(came: bytes, coding: str, bytes_max: int, aliases: Aliases = NO_ALIASES) -> ReadBody:
     """Read a body in any content coding; DecodedTooLarge where it decodes to more than `bytes_max`.
 
     A coding that we do not know, or that the body is not in, is upstream's to answer for.
@@ -30,9 +31,9 @@ def read_coded_body(came: bytes, coding: str, bytes_max: int) -> ReadBody:
         plain = came if coding.lower() in ("", "identity") else _decoded(came, coding, bytes_max)
     except CannotDecode:
         return ReadBody(BodyView(), came)
-    view, content = read_body(plain)
-    is_cut = len(content) != len(plain)
-    return ReadBody(view, content if is_cut else came, is_cut and plain is not came)
+    view, content = read_body(plain, aliases)
+    is_changed = content is not plain  # by its length it cannot be told: one name may be as long as another
+    return ReadBody(view, content if is_changed else came, is_changed and plain is not came)
 
 
 def _decoded(came: bytes, coding: str, bytes_max: int) -> bytes:

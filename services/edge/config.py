@@ -119,6 +119,7 @@ class EdgeConfig(msgspec.Struct, frozen=True, kw_only=True):
     decoded_body_bytes_max: int = 32 * MIB  # of a request that came in a content coding
     bodies_in_memory_bytes_max: int = 512 * MIB  # of all requests that wait for their answer
     batch_body_bytes_max: int = 256 * MIB  # of a call that creates a batch; Anthropic's own limit
+    client_read_s_max: float = 300.0  # for the next bytes of a body that goes up as it comes in
     client_write_s_max: float = 300.0  # for a client to take what was sent to it
     shutdown_s_max: int = 60
     upstream: UpstreamConfig = UpstreamConfig()
@@ -152,6 +153,7 @@ class EdgeConfig(msgspec.Struct, frozen=True, kw_only=True):
             "body_bytes_max",
             "decoded_body_bytes_max",
             "batch_body_bytes_max",
+            "client_read_s_max",
             "client_write_s_max",
         ):
             if not getattr(self, name) > 0:
@@ -188,6 +190,7 @@ ENVIRONMENT = (
     Variable("LITELLM_MASTER_KEY", "edge.master_key"),
     Variable("TOLLHOUSE_SPOOL_DIRECTORY", "edge.spool.directory"),
     Variable("TOLLHOUSE_SHUTDOWN_S_MAX", "edge.shutdown_s_max"),
+    Variable("TOLLHOUSE_ANTHROPIC_API_KEY", "edge.upstream.api_key"),
     Variable("ANTHROPIC_API_KEY", "edge.upstream.api_key"),
     Variable("ANTHROPIC_AUTH_TOKEN", "edge.upstream.auth_token"),
     Variable("ANTHROPIC_API_BASE", "edge.upstream.base_url"),

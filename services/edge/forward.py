@@ -11,13 +11,26 @@ import structlog
 
 from schemas.exchange import Outcome
 from services.edge.batches.intake import BatchBody
+from services.edge.batches.own_list import ListCut
 from services.edge.batches.watch import BatchAnswer, ItemMeter, ResultsDownload
-from services.edge.client import ClientWatch, Drains, PassingBody, Receive, Send
+from services.edge.client import (
+    BodyTooSlow,
+    ClientGone,
+    ClientWatch,
+    Drains,
+    PassingBody,
+    Receive,
+    Send,
+)
 from services.edge.config import EdgeConfig
 from services.edge.headers import RawHeaders, headers_down
 from services.edge.passage import Head, Passage, head_of
+from services.edge.redirects import Redirects
 from services.edge.refusals import (
+    BATCH_LIST_CUT,
     BATCH_UNREADABLE,
+    BODY_TOO_SLOW,
+    REDIRECTED_ELSEWHERE,
     STOPPING,
     UPSTREAM_CUT,
     UPSTREAM_TIMED_OUT,
@@ -45,6 +58,7 @@ _URL = httpx.URL("http://upstream")
 
 # (what ended the answer, what the client is told, how the exchange is booked), the narrowest first
 _FAULTS: tuple[tuple[type[BaseException], Refusal, Outcome], ...] = (
+    (BodyTooSlow, BODY_TOO_SLOW, "refused"),
     (httpx.ConnectTimeout, UPSTREAM_UNREACHABLE, "timed_out"),
     (httpx.ConnectError, UPSTREAM_UNREACHABLE, "upstream_cut"),
     (httpx.TimeoutException, UPSTREAM_TIMED_OUT, "timed_out"),
@@ -74,11 +88,13 @@ class Forwarder:
         headers: RawHeaders,
         body: WholeBody | PassingBody | BatchBody,
         channel: tuple[Receive, Send],
+        redirects: Redirects,
         batch: BatchAnswer | ResultsDownload | None = None,
     ) -> None:
         """Send the request up and its answer down; returns when the exchange is closed.
 
-        With a BatchAnswer the answer holds batch objects, whose `results_url` must point to this gateway.
+        A redirect must lead to this gateway by `redirects`. With a BatchAnswer the answer holds batch
+        objects, whose `results_url` must point here as well.
         """
         request = httpx.Request(
             passage.exchange.method,
@@ -88,7 +104,7 @@ class Forwarder:
             extensions={"target": target},
         )
         receive, send = channel
-        answer = _Answer(passage, send)
+        answer = _Answer(passage, send, self._transport, redirects)
         gone = False
         try:
             async with asyncio.timeout(self._total_s_max) as limit:
@@ -98,13 +114,17 @@ class Forwarder:
                     try:
                         response = await self._transport.handle_async_request(request)
                         if isinstance(batch, ResultsDownload):
-                            await answer.begin_to_meter(response, batch, self._transport)
+                            await answer.begin_to_meter(response, batch)
                         await answer.relay(response, client, batch)
                     finally:
                         gone = client.is_gone
         except (httpx.TransportError, TimeoutError) as exc:
-            gone = gone or (isinstance(body, PassingBody) and body.client_is_gone)
-            await answer.break_off(exc, gone)
+            fault = body.fault if isinstance(body, PassingBody) else None
+            gone = gone or isinstance(fault, ClientGone)
+            if isinstance(fault, BodyTooSlow):  # it is what broke the wire
+                await answer.break_off(fault, gone or answer.is_begun)
+            else:
+                await answer.break_off(exc, gone)
         except asyncio.CancelledError as exc:  # the process stops, and has waited as long as it may
             passage.read()  # here and now: the spool is closed next
             await answer.break_off(exc, gone)
@@ -114,20 +134,22 @@ class Forwarder:
 class _Answer:
     """One answer on its way down."""
 
-    def __init__(self, passage: Passage, send: Send) -> None:
+    def __init__(
+        self, passage: Passage, send: Send, transport: AiohttpTransport, redirects: Redirects
+    ) -> None:
         self._passage = passage
         self._send = send
-        self._is_begun = False
+        self._transport = transport
+        self._redirects = redirects
+        self.is_begun = False
         self._is_plain_sse = False
         self._is_within_line = False
         self._meter: ItemMeter | None = None
 
-    async def begin_to_meter(
-        self, response: httpx.Response, download: ResultsDownload, transport: AiohttpTransport
-    ) -> None:
+    async def begin_to_meter(self, response: httpx.Response, download: ResultsDownload) -> None:
         """Meter what passes item by item."""
         try:
-            self._meter = await download.meter(head_of(response), self._passage, transport)
+            self._meter = await download.meter(head_of(response), self._passage, self._transport)
         except BaseException:
             await response.aclose()
             raise
@@ -148,8 +170,14 @@ class _Answer:
 
     async def _relay_as_it_came(self, head: Head, response: httpx.Response, client: ClientWatch) -> None:
         passage = self._passage
+        try:
+            headers = self._redirects.led_here(head.status, head.headers)
+        except CannotRewrite as exc:
+            log.warning("redirect.withheld", request_id=passage.exchange.request_id, leads_to=str(exc))
+            await self._withhold(REDIRECTED_ELSEWHERE, client)
+            return
         self._is_plain_sse = _is_plain_sse(head)
-        await self._begin(head, headers_down(head.headers, passage.exchange.request_id))
+        await self._begin(head, headers_down(headers, passage.exchange.request_id))
         assert isinstance(response.stream, httpx.AsyncByteStream)
         async for chunk in response.stream:
             if self._meter is not None:
@@ -182,21 +210,33 @@ class _Answer:
             came = bytes(body)
             if _is_plain(head):
                 await batch.tell(came, passage)
-            down = await _rewritten(came, head, batch.links)
-        except CannotRewrite as exc:
-            log.warning("results_url.withheld", request_id=passage.exchange.request_id, reason=str(exc))
-            passage.refused(BATCH_UNREADABLE)
-            passage.close("client_gone" if client.is_gone else "refused")
-            await answer_with(BATCH_UNREADABLE, passage.exchange.request_id, self._send)
+            own = await batch.own.completed(came, self._transport) if batch.own is not None else came
+            down = await _rewritten(own, head, batch.links)
+        except (CannotRewrite, ListCut) as exc:
+            refusal = BATCH_LIST_CUT if isinstance(exc, ListCut) else BATCH_UNREADABLE
+            log.warning(
+                "batches.withheld",
+                request_id=passage.exchange.request_id,
+                reason=refusal.reason,
+                detail=str(exc),
+            )
+            await self._withhold(refusal, client)
             return
         await self._end(client)
         headers = headers_down(head.headers, passage.exchange.request_id)
         await self._begin(head, headers if down == came else with_length(headers, len(down)))
         await self._send({"type": "http.response.body", "body": down, "more_body": False})
 
+    async def _withhold(self, refusal: Refusal, client: ClientWatch) -> None:
+        """Answer in place of upstream."""
+        passage = self._passage
+        passage.refused(refusal)
+        passage.close("client_gone" if client.is_gone else "refused")
+        await answer_with(refusal, passage.exchange.request_id, self._send)
+
     async def _begin(self, head: Head, headers: list[tuple[bytes, bytes]]) -> None:
         await self._send({"type": "http.response.start", "status": head.status, "headers": headers})
-        self._is_begun = True
+        self.is_begun = True
         self._passage.head_sent()
 
     async def _end(self, client: ClientWatch) -> None:
@@ -223,9 +263,10 @@ class _Answer:
             return
         await self._read()
         if client_is_gone:
+            passage.failed(refusal.booked_as)
             passage.close("client_gone")
             return
-        if not self._is_begun:
+        if not self.is_begun:
             passage.refused(refusal)
             passage.close(outcome)
             await answer_with(refusal, passage.exchange.request_id, self._send)

@@ -11,8 +11,10 @@ from litestar import Litestar
 from schemas.ids import new_edge_id
 from services.edge.admin.routes import admin_router
 from services.edge.app import Gateway, create_app
+from services.edge.batches.ownership import Ownership
 from services.edge.client import Drains
 from services.edge.config import EdgeConfig
+from services.edge.follower import Follower
 from services.edge.forward import Forwarder
 from services.edge.heartbeat import Heart
 from services.edge.orphans import adopt_the_dead, close_orphans, emptied
@@ -77,7 +79,10 @@ class _Edge:
         )
         self._keeper = Keeper(kafka, self._edge_id, has_keys=bool(config.master_key))
         forwarder = Forwarder(self._transport, Drains(config.drain), upstream.total_s_max)
-        self._gateway = Gateway(config, self._edge_id, self._recorder, forwarder, self._keeper.registry)
+        self._ownership = Ownership(is_read=not config.master_key)
+        self._gateway = Gateway(
+            config, self._edge_id, self._recorder, forwarder, self._keeper.registry, self._ownership
+        )
         self._heart = Heart(self._edge_id, self._gateway, self._spool, self._recorder)
         _show(self._spool, self._gateway)
 
@@ -92,6 +97,7 @@ class _Edge:
             self._pump.run(),
             self._heart.run(self._heartbeats),
             self._keeper.run(),
+            *([Follower(kafka, self._ownership).run()] if config.master_key else []),
             adopt_the_dead(config.spool, kafka),
             *(emptied(each, kafka) for each in self._adopted),
             *(on_hangup(each.reload) for each in reloading),
@@ -125,6 +131,7 @@ class _Edge:
                 "accepting": not stopping.is_set(),
                 "spool": self._recorder.is_accepting,
                 "keys": registry.is_read,
+                "batch_owners": self._ownership.is_read,
             },
             admin if self._config.master_key else None,
         )

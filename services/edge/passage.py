@@ -135,7 +135,7 @@ class Passage:
     def refused(self, refusal: Refusal) -> None:
         """The gateway answers itself."""
         self._http_status = refusal.status
-        self._error_type = refusal.error_type
+        self._error_type = refusal.booked_as or refusal.error_type
 
     def failed(self, error_type: str) -> None:
         """The answer was broken off; `error_type` is what the client is told where it can be told."""

@@ -42,11 +42,13 @@ class Recorder:
         pump: Pump,
         when_full: Literal["refuse", "shed"] = "refuse",
         sync: GroupSync | None = None,
+        wait_ms_max: float = SPOOL_WAIT_MS_MAX,
     ) -> None:
         self._spool = spool
         self._pump = pump
         self.when_full = when_full
         self._sync = sync
+        self._wait_ms_max = wait_ms_max
         self._shed_open: set[RequestId] = set()
         self._shed_logged_at = 0.0
         self.shed = 0
@@ -89,7 +91,7 @@ class Recorder:
         began = time.perf_counter_ns()
         self._append(exchange, CLOSED, events.closing(exchange, reading, ending, self._place()))
         self._pump.wake()
-        if time.perf_counter_ns() - began > SPOOL_WAIT_MS_MAX * 1_000_000:
+        if time.perf_counter_ns() - began > self._wait_ms_max * 1_000_000:
             metrics.edge_spool_slow.inc()
 
     async def synced(self) -> None:
@@ -97,7 +99,7 @@ class Recorder:
         if self._sync is None:
             return
         try:
-            async with asyncio.timeout(SPOOL_WAIT_MS_MAX / 1000):
+            async with asyncio.timeout(self._wait_ms_max / 1000):
                 await self._sync.synced()
         except TimeoutError:
             metrics.edge_spool_slow.inc()

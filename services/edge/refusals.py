@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from schemas.exchange import NEVER_SENT
 from services.edge.body import MEMBERS_MAX
 from services.edge.headers import own_headers
 
@@ -12,7 +13,7 @@ class Refusal(NamedTuple):
     """An answer of the gateway's own; `reason` is the label of its counter.
 
     `code` is Anthropic's own code for the same fault, where it has one; after `retry_after_s` another try
-    may do better.
+    may do better. `booked_as` is the error type on the record where that says more than the client's.
     """
 
     reason: str
@@ -22,6 +23,7 @@ class Refusal(NamedTuple):
     should_retry: bool = False
     retry_after_s: int = 0
     code: str = ""
+    booked_as: str = ""
 
 
 NO_CREDENTIAL = Refusal(
@@ -129,6 +131,28 @@ MEMORY_FULL = Refusal(
     should_retry=True,
     retry_after_s=1,
 )
+BATCH_NOT_FOUND = Refusal(
+    "batch_not_found",
+    404,
+    "not_found_error",
+    "There is no message batch with this id that this API key may see.",
+)
+OWNERS_UNREAD = Refusal(
+    "owners_unread",
+    503,
+    "api_error",
+    "The gateway cannot tell now whose message batch this is; try again shortly.",
+    should_retry=True,
+    retry_after_s=1,
+)
+BATCH_LIST_CUT = Refusal(
+    "batch_list_cut",
+    502,
+    "api_error",
+    "The gateway could not read as much of Anthropic's list of message batches as was asked for; try again.",
+    should_retry=True,
+    retry_after_s=1,
+)
 FAILED = Refusal("failed", 500, "api_error", "The gateway failed to handle this request.", True)
 SPOOL_FULL = Refusal(
     "spool_full",
@@ -141,8 +165,14 @@ SPOOL_FULL = Refusal(
 STOPPING = Refusal(
     "stopping", 503, "api_error", "The gateway stopped before the answer was complete; try again.", True
 )
+# No byte of the request went up: only this is known to have cost nothing.
 UPSTREAM_UNREACHABLE = Refusal(
-    "upstream_unreachable", 502, "api_error", "The gateway could not reach the Anthropic API.", True
+    "upstream_unreachable",
+    502,
+    "api_error",
+    "The gateway could not reach the Anthropic API.",
+    should_retry=True,
+    booked_as=NEVER_SENT,
 )
 UPSTREAM_CUT = Refusal(
     "upstream_cut", 502, "api_error", "The Anthropic API closed the connection before it answered.", True
@@ -159,6 +189,13 @@ BATCH_UNREADABLE = Refusal(
     "api_error",
     "The Anthropic API answered, but its results_url cannot be pointed to the gateway, and might send your "
     "key elsewhere: the answer is withheld. A batch that this request created exists.",
+)
+REDIRECTED_ELSEWHERE = Refusal(
+    "redirected_elsewhere",
+    502,
+    "api_error",
+    "The Anthropic API answered with a redirect that leads away from the gateway, and might send your key "
+    "elsewhere: the answer is withheld.",
 )
 UPSTREAM_TIMED_OUT = Refusal(
     "upstream_timed_out", 504, "timeout_error", "The Anthropic API did not answer in time.", True

@@ -15,7 +15,7 @@ import msgspec
 from schemas.codec import UNREADABLE
 from schemas.exchange import Operation
 from services.edge.headers import RawHeaders
-from services.edge.targets import PREFIX, RESULTS
+from services.edge.targets import PREFIX, RESULTS, has_dot_segments
 
 # Of an answer that is held back to be rewritten: a page of 1,000 batches is below 1 MB.
 BATCH_BYTES_MAX = 4 * 1024 * 1024
@@ -31,7 +31,7 @@ _STRINGS = re.compile(rb"(%s)(?:\s*+:\s*+(%s))?" % (_STRING, _STRING), re.DOTALL
 # RFC 3986: a name, an IPv4 or a bracketed IPv6 address, and perhaps a port.
 _HOST = re.compile(rb"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 # What may stand in an address, written in JSON as it is.
-_ADDRESS = re.compile(r"[!#-\[\]-~]*")
+ADDRESS = re.compile(r"[!#-\[\]-~]*")
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -94,7 +94,7 @@ def rewritten(body: bytes, links: Links) -> bytes:
     for found in _STRINGS.finditer(body):
         if found[2] is None or not _is_key(found[1]):
             continue
-        pieces += (body[kept_to : found.start(2)], b'"%s"' % _pointed_here(found[2], links).encode())
+        pieces += (body[kept_to : found.start(2)], b'"%s"' % _value_here(found[2], links).encode())
         kept_to = found.end(2)
     return b"".join((*pieces, body[kept_to:])) if pieces else body
 
@@ -108,20 +108,28 @@ def _is_key(token: bytes) -> bool:
         return False
 
 
-def _pointed_here(token: bytes, links: Links) -> str:
+def _value_here(token: bytes, links: Links) -> str:
     """Give the value that replaces one; an address without a host is the gateway's already."""
     try:
         value = msgspec.json.decode(token, type=str)
-        parts = urlsplit(value)
-        _ = parts.port
-    except (*UNREADABLE, ValueError) as exc:
+    except UNREADABLE as exc:
         raise CannotRewrite("no address") from exc
-    if not _ADDRESS.fullmatch(value) or "@" in parts.netloc:
-        raise CannotRewrite("no address")
-    if not parts.scheme and not parts.netloc and value.startswith("/"):
+    if value.startswith("/") and not value.startswith("//") and ADDRESS.fullmatch(value):
         return value
+    return pointed_here(value, links)
+
+
+def pointed_here(address: str, links: Links) -> str:
+    """Give the gateway's own address for one below upstream's; CannotRewrite for any other."""
+    try:
+        parts = urlsplit(address)
+        _ = parts.port
+    except ValueError as exc:
+        raise CannotRewrite("no address") from exc
+    if not ADDRESS.fullmatch(address) or "@" in parts.netloc or has_dot_segments(parts.path.encode()):
+        raise CannotRewrite("no address")
     # What comes behind the host, as it was written.
-    rest = value[len(parts.scheme) + len("://") + len(parts.netloc) :]
+    rest = address[len(parts.scheme) + len("://") + len(parts.netloc) :]
     for base in (links.upstream, ANTHROPIC):
         ours = urlsplit(base)
         below = ours.path.rstrip("/")

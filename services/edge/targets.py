@@ -42,7 +42,9 @@ _SEGMENT = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 
 BATCHES = "/v1/messages/batches"
 RESULTS = "/v1/messages/batches/{id}/results"
-_RESULTS_OF = re.compile(r"/v1/messages/batches/([A-Za-z0-9_-]{1,128})/results$")
+# The id and whatever comes behind it: also a call on a batch that Anthropic may come to have.
+_BELOW_BATCHES = re.compile(r"/v1/messages/batches/([^/]+)(?:/.*)?$")
+_BATCH_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 # TRACE asks the server to send back what it got, the gateway's credential with it; CONNECT asks for a tunnel.
 _UNSERVED = ("TRACE", "CONNECT")
@@ -75,11 +77,16 @@ def target_of(method: str, raw_path: bytes, query: bytes, base_path: bytes) -> T
         return "target_too_long"
     if not path.isascii() or not query.isascii():
         return "target_not_ascii"
-    if base_path and _DOTS.search(path):
+    if base_path and has_dot_segments(path):
         return "target_leaves_base"
     operation, endpoint = _classified(method, path.decode("ascii"))
     raw = base_path + path + (b"?" + query if query else b"")
     return Target(raw, operation, endpoint)
+
+
+def has_dot_segments(path: bytes) -> bool:
+    """Say whether a path has segments that some server or client would take for a step up, or for none."""
+    return _DOTS.search(path) is not None
 
 
 def creates_batch(method: str, target: Target) -> bool:
@@ -87,11 +94,20 @@ def creates_batch(method: str, target: Target) -> bool:
     return method == "POST" and target.endpoint == BATCHES
 
 
-def batch_id_of(target: Target) -> str:
-    """Give the id of the batch whose results are asked for; "" for an id that Anthropic would not make."""
+def lists_batches(method: str, target: Target) -> bool:
+    """Say whether this is the call that lists message batches."""
+    return method == "GET" and target.endpoint == BATCHES
+
+
+def batch_id_of(target: Target) -> str | None:
+    """Give the id of the batch that a call is about: None for none, "" for one that Anthropic never made."""
     path = _normal(target.raw.partition(b"?")[0].decode("ascii"))
-    found = _RESULTS_OF.search(path) if target.endpoint == RESULTS else None
-    return found[1] if found is not None else ""
+    # A server may take an escaped slash, or a backslash, for a slash: what can be read in two ways is no id.
+    lenient = unquote(path).replace("\\", "/")
+    found = _BELOW_BATCHES.search(lenient)
+    if found is None:
+        return None
+    return found[1] if lenient == path and _BATCH_ID.fullmatch(found[1]) else ""
 
 
 def is_hello(method: str, raw_path: bytes) -> bool:

@@ -13,10 +13,13 @@ from multidict import CIMultiDict
 from yarl import URL
 
 _SKIP_AUTO_HEADERS = (hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.USER_AGENT, hdrs.CONTENT_TYPE)
-# Of an answer's head, in bytes a line; Anthropic's are below 1 KB.
-HEADER_BYTES_MAX = 65536
+# Of a line of an answer's head; Anthropic's are below 1 KB.
+HEAD_LINE_BYTES_MAX = 64 * 1024
 # For a connection of the pool to come free; beyond it the client had better try another edge.
 POOL_S_MAX = 30.0
+# That a connection is kept without use: shorter than servers keep theirs, as one that upstream has just
+# closed breaks under the request that takes it.
+IDLE_S_MAX = 15.0
 
 
 class UpstreamStream(httpx.AsyncByteStream):
@@ -47,27 +50,40 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     """
 
     def __init__(
-        self, base_url: str, *, connect_s_max: float, read_s_max: float, connections_max: int
+        self,
+        base_url: str,
+        *,
+        connect_s_max: float,
+        read_s_max: float,
+        connections_max: int,
+        pool_s_max: float = POOL_S_MAX,
+        idle_s_max: float = IDLE_S_MAX,
+        head_line_bytes_max: int = HEAD_LINE_BYTES_MAX,
     ) -> None:
         self._origin = str(URL(base_url).origin())
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=connections_max),
+            connector=aiohttp.TCPConnector(limit=connections_max, keepalive_timeout=idle_s_max),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(
                 total=None,
-                connect=POOL_S_MAX + connect_s_max,
+                connect=pool_s_max + connect_s_max,
                 sock_connect=connect_s_max,
                 sock_read=read_s_max,
             ),
             auto_decompress=False,
             trust_env=False,
-            max_line_size=HEADER_BYTES_MAX,
-            max_field_size=HEADER_BYTES_MAX,
+            max_line_size=head_line_bytes_max,
+            max_field_size=head_line_bytes_max,
             skip_auto_headers=_SKIP_AUTO_HEADERS,
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send the request and give the answer as soon as its head is there; httpx errors for the wire's."""
+        """Send the request and give the answer as soon as its head is there; httpx errors for the wire's.
+
+        ConnectError and ConnectTimeout say that no byte of the request was sent; of any other error nobody
+        knows how much of it upstream has. aiohttp itself sends a request once more whose connection is closed
+        without an answer, if that may do no harm: never a POST, nor a body that can be read only once.
+        """
         target: bytes = request.extensions["target"]
         body = request.stream
         headers = CIMultiDict(

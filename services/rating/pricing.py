@@ -3,7 +3,7 @@
 from decimal import Decimal
 from typing import Literal, NamedTuple
 
-from schemas.exchange import Outcome
+from schemas.exchange import NEVER_SENT, Outcome
 from schemas.ids import rated_id
 from schemas.rated import CostLine, CostStatus, Dimension, RatedUsage, row_version
 from schemas.usage import UsageRecorded
@@ -23,6 +23,8 @@ UnpricedReason = Literal[
 """What was missing, for the counter; of several reasons the first that was met."""
 
 _UNBILLED_ENDINGS: frozenset[Outcome] = frozenset({"refused", "errored", "canceled", "expired"})
+# What stands where upstream gave no answer: the gateway's own 502, or nothing.
+_NO_ANSWER = frozenset((0, 502))
 # Given up by the gateway, whose own status such an ending may have: upstream may have worked on, and bill it.
 _GIVEN_UP: frozenset[Outcome] = frozenset({"timed_out", "orphaned"})
 _MESSAGE_OPERATIONS = ("messages", "batch_item")
@@ -168,13 +170,16 @@ def _is_known_free(usage: UsageRecorded, book: PriceBook) -> bool:
 
 
 def _is_failed_by_upstream(usage: UsageRecorded) -> bool:
-    """Whether upstream gave no answer, or an error for one.
+    """Whether upstream never had the request, or gave an error for an answer.
 
     An answer that began with a success and broke off is work that was done, all of it where it is one JSON
-    document: what it cost is not known.
+    document; a request whose connection broke before any answer may have been worked on to its end. What
+    those cost is not known.
     """
+    if usage.error_type == NEVER_SENT:
+        return True
     if usage.outcome == "upstream_cut":
-        return not _is_success(usage.http_status)
+        return not _is_success(usage.http_status) and usage.http_status not in _NO_ANSWER
     return usage.outcome == "upstream_error" or (usage.http_status >= 400 and usage.outcome not in _GIVEN_UP)
 
 

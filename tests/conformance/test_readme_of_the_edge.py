@@ -79,7 +79,9 @@ def test_the_list_of_the_way_up_names_what_the_code_drops_and_nothing_else():
 
 def test_the_list_of_the_way_down_names_what_the_code_drops_and_nothing_else():
     added = {headers.REQUEST_ID, headers.LITELLM_CALL_ID}
-    expected = decoded(headers.NOT_DOWN - headers.HOP_BY_HOP) | decoded(added) | {"content-length"}
+    expected = (
+        decoded(headers.NOT_DOWN - headers.HOP_BY_HOP) | decoded(added) | {"content-length", "location"}
+    )
     assert named("What is changed on the way down") == expected
 
 

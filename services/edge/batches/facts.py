@@ -11,6 +11,7 @@ from schemas.batches import (
     BatchFact,
     BatchItem,
     BatchItems,
+    BatchOwner,
     BatchSeen,
 )
 from schemas.ids import EdgeId
@@ -93,3 +94,17 @@ def record_of(
     """Write one fact as it is published."""
     event = BatchFact(batch_id=batch_id, at=at, edge_id=edge_id, fact=fact)
     return events.record(topics.BATCH_FACTS, event, at)
+
+
+def owner_record(batch: BatchObject, exchange: Exchange, at: datetime) -> OutgoingRecord:
+    """Write down whose a batch is, as it is published."""
+    event = BatchOwner(
+        batch_id=batch.id,
+        at=at,
+        edge_id=exchange.edge_id,
+        created_at=batch.created_at,
+        request_id=exchange.request_id,
+        virtual_key_id=exchange.attribution.virtual_key_id,
+        team_id=exchange.attribution.team_id,
+    )
+    return events.record(topics.BATCH_OWNERS, event, at)

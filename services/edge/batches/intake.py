@@ -13,7 +13,14 @@ import httpx
 import structlog
 
 from services.edge.batches.scan import CannotTake, TooManyMembers, TwiceNamed
-from services.edge.batches.upload import Upload, UploadLimits, UploadTooLarge
+from services.edge.batches.upload import (
+    NO_RULES,
+    EndUserBlocked,
+    ItemRules,
+    Upload,
+    UploadLimits,
+    UploadTooLarge,
+)
 from services.edge.body_memory import BodyLease, BodyMemory, MemoryFull
 from services.edge.client import BodyTooSlow, ClientGone, Receive
 from services.edge.config import EdgeConfig
@@ -22,6 +29,7 @@ from services.edge.refusals import (
     BATCH_FILES_FULL,
     BODY_TOO_LARGE,
     BODY_TOO_LARGE_DECODED,
+    END_USER_BLOCKED,
     ITEM_TOO_LARGE,
     MEMBER_TWICE,
     MEMORY_FULL,
@@ -60,7 +68,12 @@ class Intake:
         self.room = BodyMemory(config.batches.bytes_max)
 
     async def take(
-        self, receive: Receive, headers: RawHeaders, config: EdgeConfig, memory: BodyLease
+        self,
+        receive: Receive,
+        headers: RawHeaders,
+        config: EdgeConfig,
+        memory: BodyLease,
+        rules: ItemRules = NO_RULES,
     ) -> "BatchBody":
         """Read a body to its end; NotTaken, ClientGone or BodyTooSlow where there is none to send up."""
         announced = first(headers, b"content-length")
@@ -72,7 +85,7 @@ class Intake:
         body: BatchBody | None = None
         try:
             async with asyncio.timeout(UPLOAD_S_MAX):
-                body = BatchBody(self._begun(joined(headers, b"content-encoding"), config), self)
+                body = BatchBody(self._begun(joined(headers, b"content-encoding"), config, rules), self)
                 await self._receive(receive, body, config.batch_body_bytes_max, memory)
         except BaseException as exc:
             if body is not None:
@@ -89,14 +102,14 @@ class Intake:
         """Begin what may wait for the disk."""
         return self._threads.submit(work, *arguments)
 
-    def _begun(self, coding: str, config: EdgeConfig) -> Upload:
+    def _begun(self, coding: str, config: EdgeConfig, rules: ItemRules) -> Upload:
         self._directory.mkdir(parents=True, exist_ok=True)
         limits = UploadLimits(
             value_bytes_max=config.body_bytes_max,
             plain_bytes_max=config.batch_body_bytes_max,
             has_end_users=not config.disable_end_user_cost_tracking,
         )
-        return Upload(self._directory, coding, limits)
+        return Upload(self._directory, coding, limits, rules)
 
     async def _receive(self, receive: Receive, body: "BatchBody", bytes_max: int, memory: BodyLease) -> None:
         upload, waiting, is_more = body.upload, bytearray(), True
@@ -116,7 +129,7 @@ class Intake:
                 waiting.clear()
         await body.run(upload.end)
         body.hold(upload.file_bytes)
-        memory.hold(0)
+        memory.hold(upload.held_bytes)
 
 
 class BatchBody(httpx.AsyncByteStream):
@@ -171,6 +184,8 @@ def _refusal_of(error: BaseException) -> Refusal | None:
         return MEMBER_TWICE._replace(
             message=f"{error}: stands twice in the request's body; it must be said once."
         )
+    if isinstance(error, EndUserBlocked):
+        return END_USER_BLOCKED._replace(message=f"{error}: the end user that this item names is blocked.")
     if isinstance(error, TooManyMembers):
         return TOO_MANY_MEMBERS._replace(message=str(error))
     if isinstance(error, CannotTake):

@@ -1,4 +1,4 @@
-"""Reads one request of a batch's create call: what it asks for, and what of it stays here; holds no I/O."""
+"""Reads one request of a batch's create call: what it asks for, and what of it is changed; holds no I/O."""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -7,7 +7,8 @@ from typing import NamedTuple
 import msgspec
 
 from schemas.codec import UNREADABLE
-from services.edge.body import MEMBERS_MAX, BodyView, Cut, Member, read_parts, walked
+from services.edge.body import MEMBERS_MAX, BodyView, Edit, Member, read_parts, walked
+from services.edge.registry.aliases import NO_ALIASES, Aliases
 
 CUSTOM_ID = b"custom_id"
 PARAMS = b"params"
@@ -20,11 +21,11 @@ class ItemFault(Exception):
 
 
 class ItemView(NamedTuple):
-    """What one item says, empty where it is none; cuts count from its first byte."""
+    """What one item says, empty where it is none; edits count from its first byte."""
 
     custom_id: str = ""
     params: BodyView = BodyView()
-    cuts: Sequence[Cut] = ()
+    edits: Sequence[Edit] = ()
 
 
 class _Item(msgspec.Struct):
@@ -36,7 +37,7 @@ _FIELDS = {name.encode(): name for name in _Item.__struct_fields__}
 _ITEM = msgspec.json.Decoder(_Item)
 
 
-def read_item(item: bytes) -> ItemView:
+def read_item(item: bytes, aliases: Aliases = NO_ALIASES) -> ItemView:
     """Read an item, which is valid JSON; what is no object is upstream's to answer for."""
     try:
         read = _ITEM.decode(item)
@@ -50,11 +51,11 @@ def read_item(item: bytes) -> ItemView:
     params = _once(PARAMS, members)
     if params is None:
         return ItemView(custom_id)
-    view, cuts = read_parts(bytes(read.params))
+    view, edits = read_parts(bytes(read.params), aliases)
     if view.fault:
         raise ItemFault("params.model" if view.fault == "model_twice" else "")
     begin = params.end - len(read.params)
-    return ItemView(custom_id, view, [(begin + start, begin + end) for start, end in cuts])
+    return ItemView(custom_id, view, [(begin + start, begin + end, text) for start, end, text in edits])
 
 
 def _once(name: bytes, members: Sequence[Member]) -> Member | None:

@@ -33,25 +33,36 @@ class DeletedObject(msgspec.Struct, frozen=True, kw_only=True, tag="message_batc
     id: BatchId
 
 
-class _Page(msgspec.Struct):
+class Page(msgspec.Struct):
+    """A page of Anthropic's list of batches, as far as it is read."""
+
     data: list[msgspec.Raw] | None = None
+    has_more: bool = False
 
 
-_PAGE = msgspec.json.Decoder(_Page)
+_PAGE = msgspec.json.Decoder(Page)
 _OBJECT = msgspec.json.Decoder(BatchObject | DeletedObject)
 
 
 def batches_in(body: bytes) -> list[BatchObject | DeletedObject]:
     """Find the batches of an answer: one, or those of a page."""
-    try:
-        data = _PAGE.decode(body).data
-    except UNREADABLE:
+    page = page_in(body)
+    if page is None:
         return []
-    texts = [body] if data is None else [bytes(each) for each in data]
-    return [found for text in texts if (found := _batch_in(text)) is not None]
+    texts = [body] if page.data is None else page.data
+    return [found for text in texts if (found := batch_in(text)) is not None]
 
 
-def _batch_in(text: bytes) -> BatchObject | DeletedObject | None:
+def page_in(body: bytes) -> Page | None:
+    """Read an answer to a list; None for what is no JSON object."""
+    try:
+        return _PAGE.decode(body)
+    except UNREADABLE:
+        return None
+
+
+def batch_in(text: bytes | msgspec.Raw) -> BatchObject | DeletedObject | None:
+    """Read one batch; None, and counted, for what is none."""
     try:
         return _OBJECT.decode(text)
     except UNREADABLE:

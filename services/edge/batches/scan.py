@@ -6,16 +6,17 @@ passes as it came, and upstream, which is as strict, answers for it.
 
 import codecs
 import re
-from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import NamedTuple, cast
 
 import msgspec
 
 from schemas.codec import UNREADABLE
+from services.edge.batches.edits import Edits
 from services.edge.batches.item import ItemFault, ItemView, read_item
-from services.edge.body import MEMBERS_MAX, METADATA_BYTES_MAX, METADATA_KEY, Cut, Member, cuts_of, name_of
+from services.edge.body import MEMBERS_MAX, METADATA_BYTES_MAX, METADATA_KEY, Member, cuts_of, name_of
+from services.edge.registry.aliases import NO_ALIASES, Aliases
 
 # Anthropic takes 100,000, and answers for those beyond; each that is read costs some 30 us.
 REQUESTS_MAX = 200_000
@@ -58,7 +59,7 @@ class ItemTooLarge(CannotTake):
 class CreateView(NamedTuple):
     """What a create call says; `is_read` where all of it was read, or it goes up as it came.
 
-    `models` are the distinct names asked for, up to MODELS_MAX; `are_models_known` where those are all.
+    `models` are the distinct names that go up, up to MODELS_MAX; `are_models_known` where those are all.
     """
 
     is_read: bool = False
@@ -78,10 +79,11 @@ class _NotJson(Exception):
 
 
 class CreateScan:
-    """One body; to be fed in order, and ended. `held` is how much of it is in memory."""
+    """One body; to be fed in order, and ended. `aliases` are names of models, and the models that go up."""
 
-    def __init__(self, value_bytes_max: int) -> None:
+    def __init__(self, value_bytes_max: int, aliases: Aliases = NO_ALIASES) -> None:
         self._value_bytes_max = value_bytes_max
+        self._aliases = aliases
         self._utf8 = codecs.getincrementaldecoder("utf-8")()
         self._buffer = bytearray()
         self._base = 0  # where in the body the buffer begins
@@ -97,12 +99,12 @@ class CreateScan:
         self._requests = 0
         self._models: dict[str, None] = {}
         self._are_models_known = True
-        self._item_cuts = array("Q")
+        self._item_edits = Edits()
 
     @property
     def held(self) -> int:
-        """Bytes that wait for the rest of a value."""
-        return len(self._buffer)
+        """Bytes in memory: those that wait for the rest of a value, and what is noted of those before."""
+        return len(self._buffer) + self._item_edits.held
 
     def feed(self, piece: bytes) -> Iterator[ItemView]:
         """Take what has come and give the items that are whole; CannotTake where the body may not go up."""
@@ -136,22 +138,21 @@ class CreateScan:
             is_metadata_too_long=self._is_metadata_too_long,
         )
 
-    def cuts(self) -> "array[int]":
-        """Say what stays here: beginning and end of each cut in turn, in order."""
-        cuts = array("Q")
+    def take_edits(self) -> Edits:
+        """Hand over what does not go up as it came, and what goes in its place; once, at the end."""
+        inner, self._item_edits = self._item_edits, Edits()
         if not self._is_read:
-            return cuts
+            return Edits()
         outer = cuts_of(METADATA_KEY, self._members)
-        inner_at = self._item_cuts[0] if self._item_cuts else 0
-        _put(cuts, (cut for cut in outer if cut[0] < inner_at))
-        cuts += self._item_cuts
-        _put(cuts, (cut for cut in outer if cut[0] >= inner_at))
-        return cuts
+        edits = Edits(cut for cut in outer if cut[0] < inner.begin)
+        edits.add(inner)
+        edits.add(cut for cut in outer if cut[0] >= inner.begin)
+        return edits
 
     def _give_up(self) -> None:
         self._is_read = False
         self._buffer.clear()
-        self._item_cuts = array("Q")
+        self._item_edits = Edits()
 
     def _advance(self) -> Iterator[ItemView]:
         """Read as far as the bytes go."""
@@ -268,13 +269,13 @@ class CreateScan:
         if self._requests > REQUESTS_MAX:
             raise TooManyMembers(f"requests: are more than {REQUESTS_MAX}.")
         try:
-            view = read_item(item)
+            view = read_item(item, self._aliases)
         except ItemFault as exc:
             if not str(exc):
                 raise TooManyMembers(f"requests.{number}: has more than {MEMBERS_MAX} members.") from exc
             raise TwiceNamed(f"requests.{number}.{exc}") from exc
         self._note_model(view.params.model)
-        _put(self._item_cuts, ((start + begin, start + end) for begin, end in view.cuts))
+        self._item_edits.add(view.edits, start)
         return view
 
     def _note_model(self, model: str) -> None:
@@ -307,8 +308,3 @@ def _length(text: memoryview) -> int | None:
     except UNREADABLE as exc:
         raise _NotJson from exc
     return len(text) if bytes(text[-1:]) in _ENDS else None  # more digits may come
-
-
-def _put(cuts: "array[int]", more: Iterable[Cut]) -> None:
-    for cut in more:
-        cuts.extend(cut)

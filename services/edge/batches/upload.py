@@ -6,9 +6,8 @@ Everything here may wait for the disk, so that it is called beside the event loo
 """
 
 import os
-import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -18,8 +17,10 @@ from schemas.attribution import Attribution
 from schemas.batches import BatchItem
 from schemas.ids import VirtualKeyId
 from services.edge.attribution import attribute, without_end_user
+from services.edge.batches.edits import Edits
 from services.edge.batches.item import ItemView
-from services.edge.batches.scan import CreateScan, CreateView
+from services.edge.batches.scan import CannotTake, CreateScan, CreateView
+from services.edge.registry.aliases import NO_ALIASES, Aliases
 from services.edge.tap.codings import CannotDecode, Decoder, decoder_for
 from services.runtime import metrics
 
@@ -33,12 +34,19 @@ ITEMS_BYTES_MAX = 64 * 1024 * 1024
 
 _ENCODE = msgspec.json.Encoder().encode
 _ITEMS = msgspec.json.Decoder(tuple[BatchItem, ...])
-# Behind every byte that there can be.
-_NO_MORE = (sys.maxsize, sys.maxsize)
 
 
 class UploadTooLarge(Exception):
     """The body decodes to more than the gateway takes."""
+
+
+class EndUserBlocked(CannotTake):
+    """An item is for an end user who is blocked; the text is the item's path."""
+
+
+def nobody(_: str) -> bool:
+    """Say of every end user that nobody is blocked."""
+    return False
 
 
 class UploadLimits(NamedTuple):
@@ -49,18 +57,35 @@ class UploadLimits(NamedTuple):
     has_end_users: bool = True
 
 
+class ItemRules(NamedTuple):
+    """What the caller's key and the registry say of each item.
+
+    `is_blocked` is asked for every item that names an end user, in a thread beside the event loop.
+    """
+
+    aliases: Aliases = NO_ALIASES
+    is_blocked: Callable[[str], bool] = nobody
+
+
+NO_RULES = ItemRules()
+
+
 class Upload:
     """One body: `take` what comes, `end` it, and read it back as it goes up; `close` forgets it."""
 
-    def __init__(self, directory: Path, coding: str, limits: UploadLimits) -> None:
-        self._scan = CreateScan(limits.value_bytes_max)
+    def __init__(
+        self, directory: Path, coding: str, limits: UploadLimits, rules: ItemRules = NO_RULES
+    ) -> None:
+        self._scan = CreateScan(limits.value_bytes_max, rules.aliases)
         self._limits = limits
+        self._is_blocked = rules.is_blocked
         self._coding = coding
         self._decoder: Decoder | None = _decoder(coding)
         self._file: BinaryIO = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - closed by `close`
         self._items = _ItemsFile(directory)
-        self._cuts: Sequence[int] = ()
+        self._edits = Edits()
         self._plain_bytes = 0
+        self._items_seen = 0
         self.came_bytes = 0
         self.view = CreateView()
 
@@ -72,24 +97,22 @@ class Upload:
     @property
     def held_bytes(self) -> int:
         """What is in memory."""
-        return self._scan.held
+        return self._scan.held + self._edits.held
 
     @property
-    def is_cut(self) -> bool:
-        """Whether something of it stays here; it then goes up without its coding."""
-        return len(self._cuts) > 0
+    def is_changed(self) -> bool:
+        """Whether something of it does not go up as it came; it then goes up without its coding."""
+        return len(self._edits) > 0
 
     @property
     def is_decoded(self) -> bool:
         """Whether it goes up without the coding that it came in."""
-        return self.is_cut and not _is_plain(self._coding)
+        return self.is_changed and not _is_plain(self._coding)
 
     @property
     def up_bytes(self) -> int:
         """How long it is as it goes up."""
-        if not self.is_cut:
-            return self.came_bytes
-        return self._plain_bytes - sum(self._cuts[1::2]) + sum(self._cuts[::2])
+        return self._plain_bytes + self._edits.growth if self.is_changed else self.came_bytes
 
     @property
     def item_chunks(self) -> int:
@@ -107,16 +130,14 @@ class Upload:
         """Say that the body is complete."""
         if self._decoder is not None:
             self._note(self._scan.end())
-            self.view, self._cuts = self._scan.view(), self._scan.cuts()
+            self.view, self._edits = self._scan.view(), self._scan.take_edits()
         self._items.end()
         if not self.view.is_read:
             self._items.ends.clear()
 
     def pieces(self) -> Iterator[bytes]:
         """Give what goes up."""
-        if not self.is_cut:
-            return self._came()
-        return _without(self._cuts, self._plain())
+        return self._edits.applied(self._plain()) if self.is_changed else self._came()
 
     def items(self) -> Iterator[tuple[BatchItem, ...]]:
         """Give the items with an attribution of their own, a portion at a time."""
@@ -145,10 +166,15 @@ class Upload:
         for each in found:
             params = each.params
             if params.litellm_metadata or params.user_id or params.is_metadata_too_long:
-                self._put(each.custom_id, attribute(VirtualKeyId(""), (), params))
+                # As if it were a message: by its metadata and its user id.
+                own = attribute(VirtualKeyId(""), (), params)
+                if own.end_user_id and self._is_blocked(own.end_user_id):
+                    raise EndUserBlocked(f"requests.{self._items_seen}")
+                self._put(each.custom_id, own)
+            self._items_seen += 1
 
     def _put(self, custom_id: str, own: Attribution) -> None:
-        """Keep what an item is booked under, as if it were a message: by its metadata and its user id."""
+        """Keep what an item is booked under."""
         if not self._limits.has_end_users:
             own = without_end_user(own)
         if own.end_user_id or own.session_id or own.tags or own.metadata:
@@ -236,22 +262,3 @@ def _decoder(coding: str) -> Decoder | None:
 
 def _is_plain(coding: str) -> bool:
     return coding.strip().lower() in ("", "identity")
-
-
-def _without(cuts: Sequence[int], pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Leave out what was cut: `cuts` are beginnings and ends in turn, in order, over all pieces."""
-    ranges = iter(zip(cuts[::2], cuts[1::2], strict=True))
-    begin, end = next(ranges, _NO_MORE)
-    at = 0
-    for piece in pieces:
-        start, behind = at, at + len(piece)
-        while begin < behind:
-            if begin > at:
-                yield piece[at - start : begin - start]
-            at = min(end, behind)
-            if end > behind:
-                break  # it goes on in the next piece
-            begin, end = next(ranges, _NO_MORE)
-        if at < behind:
-            yield piece[at - start :]
-        at = behind

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-import httpx
 import structlog
 
 from schemas.batch_items import OK, BatchOfItems
@@ -14,24 +13,25 @@ from services.edge.batches import facts
 from services.edge.batches.facts import Remembered
 from services.edge.batches.intake import BatchBody
 from services.edge.batches.objects import BatchObject, batches_in
+from services.edge.batches.own_list import OwnList
+from services.edge.batches.owners import holder_of
+from services.edge.batches.ownership import Ownership
 from services.edge.batches.results import ResultsReader
+from services.edge.batches.upstream import asked
 from services.edge.headers import RawHeaders
 from services.edge.passage import Head, Passage
 from services.edge.results_url import REWRITE_ON_LOOP_BYTES_MAX, Links
 from services.edge.tap.codings import CannotDecode
-from services.edge.transport import AiohttpTransport, WholeBody
+from services.edge.transport import AiohttpTransport
 from services.runtime import metrics
 from services.runtime.records import OutgoingRecord
 
 log = structlog.get_logger(__name__)
 
-# For the look at a batch before its results pass; the client waits for it, once.
-LOOKUP_S_MAX = 10.0
 LOOKUP_BYTES_MAX = 64 * 1024
 # Facts in one entry of the spool: a page of batches is a few such entries.
 FACTS_PER_ENTRY_MAX = 500
 
-_URL = httpx.URL("http://upstream")
 _CREDENTIALS = (b"x-api-key", b"authorization", b"user-agent")
 
 Fact = BatchCreated | BatchItems | BatchSeen | BatchDeleted
@@ -40,13 +40,17 @@ Fact = BatchCreated | BatchItems | BatchSeen | BatchDeleted
 class BatchAnswer(NamedTuple):
     """What becomes of an answer that holds batch objects: where they lead, and what they are news of.
 
-    `body` is that of a call that creates a batch; `credential` names the one under which it went up.
+    `headers_up` ask for it, and `credential` names the one under which they do. `body` is that of a call that
+    creates a batch, which with `ownership` is its creator's alone; with `own` the answer lists nobody else's.
     """
 
     links: Links
     remembered: Remembered
     credential: str
+    headers_up: RawHeaders
     body: BatchBody | None = None
+    ownership: Ownership | None = None
+    own: OwnList | None = None
 
     async def tell(self, answer: bytes, passage: Passage) -> None:
         """Put into the spool what the answer is news of."""
@@ -65,7 +69,12 @@ class BatchAnswer(NamedTuple):
     async def _tell_created(self, batch: BatchObject, body: BatchBody, passage: Passage) -> None:
         upload = body.upload
         fact = facts.created(batch, upload.view, passage.exchange, self.credential, upload.item_chunks)
-        passage.add([_record(batch.id, fact, passage)])
+        records = [_record(batch.id, fact, passage)]
+        if self.ownership is not None:
+            holder = holder_of(passage.exchange.attribution)
+            self.ownership.made_here(batch.id, holder, batch.created_at)
+            records.append(facts.owner_record(batch, passage.exchange, datetime.now(UTC)))
+        passage.add(records)
         chunks = facts.items(upload.items())
         try:
             while (chunk := await body.run(_next_chunk, chunks)) is not None:
@@ -114,14 +123,7 @@ class ResultsDownload(NamedTuple):
             if name.lower() in _CREDENTIALS or name.lower().startswith(b"anthropic-")
         ]
         headers = [*kept, (b"accept-encoding", b"identity")]
-        request = httpx.Request(
-            "GET", _URL, headers=headers, stream=WholeBody(b""), extensions={"target": target}
-        )
-        try:
-            async with asyncio.timeout(LOOKUP_S_MAX):
-                answer = await _read(await transport.handle_async_request(request))
-        except (httpx.TransportError, TimeoutError):
-            return None
+        answer = await asked(transport, target, headers, LOOKUP_BYTES_MAX)
         found = batches_in(answer)
         return found[0] if found and isinstance(found[0], BatchObject) else None
 
@@ -174,16 +176,3 @@ def _next_chunk(chunks: Iterator[BatchItems]) -> BatchItems | None:
 def _unmetered(batch_id: str, reason: str) -> None:
     metrics.edge_batch_downloads_unmetered.labels(reason).inc()
     log.warning("batch_items.not_metered", batch_id=batch_id, reason=reason)
-
-
-async def _read(response: httpx.Response) -> bytes:
-    body = bytearray()
-    assert isinstance(response.stream, httpx.AsyncByteStream)
-    try:
-        async for chunk in response.stream:
-            body += chunk
-            if len(body) > LOOKUP_BYTES_MAX:
-                return b""
-    finally:
-        await response.aclose()
-    return bytes(body) if response.status_code == OK else b""

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import httpx
 import msgspec
+import pytest
 
 from schemas import codec, topics
 from schemas.batches import BatchFact
@@ -74,9 +75,10 @@ class _WatchedDrains(Drains):
 class Edge:
     """One edge; use as a context manager."""
 
-    def __init__(self, directory, config: EdgeConfig, limits=LIMITS):
+    def __init__(self, directory, config: EdgeConfig, limits=LIMITS, **transport_limits):
         self.config = config
         self._limits = limits
+        self._transport_limits = transport_limits
         self.directory = Path(directory)
         self.spool = Spool(self.directory, config.spool.bytes_max)
         self.drains = _WatchedDrains(config.drain)
@@ -98,6 +100,7 @@ class Edge:
             connect_s_max=upstream.connect_s_max,
             read_s_max=upstream.read_s_max,
             connections_max=upstream.connections_max,
+            **self._transport_limits,
         )
         forwarder = Forwarder(transport, self.drains, upstream.total_s_max)
         self.gateway = Gateway(self.config, self.edge_id, Recorder(self.spool, self._bell), forwarder)
@@ -207,10 +210,15 @@ class UpstreamConnection:
 
     def __init__(self, connection):
         self._connection = connection
-        connection.settimeout(WAIT_S_MAX)
+        self.next_request()
+
+    def next_request(self):
+        """Read the head of the first request, and later of another on the same connection."""
         self.request = b""
         while b"\r\n\r\n" not in self.request:
-            self.request += connection.recv(65536)
+            piece = self._connection.recv(65536)
+            assert piece, "the edge closed before a request"
+            self.request += piece
 
     def read_body(self, size):
         """Read so many bytes behind the head, and give them."""
@@ -264,7 +272,19 @@ class ScriptedUpstream:
         self.base_url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
 
     def accept(self):
-        return UpstreamConnection(self._listener.accept()[0])
+        return UpstreamConnection(self.accept_bare())
+
+    def accept_bare(self):
+        """The socket of a connection, whatever comes on it."""
+        connection, _ = self._listener.accept()
+        connection.settimeout(WAIT_S_MAX)
+        return connection
+
+    def expect_nobody(self):
+        """Check that no connection waits to be accepted."""
+        self._listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            self._listener.accept()
 
     def close(self):
         self._listener.close()

@@ -138,14 +138,6 @@ def test_a_cookie_of_one_answer_does_not_go_up_with_the_next_request(edge, upstr
     assert [name for name, _ in headers_of(upstream.received[-1]) if name == b"cookie"] == []
 
 
-def test_a_redirect_is_an_answer_like_any_other(edge, upstream, client):
-    came = ((b"location", b"https://elsewhere.example/v1"), (b"content-length", b"0"))
-    upstream.reply_next(CannedReply(status=307, headers=came))
-    answer, _ = exchange(client, "POST", edge.base_url + "/v1/messages", {"x-api-key": "k"}, b"{}")
-    assert (answer.status_code, answer.headers["location"]) == (307, "https://elsewhere.example/v1")
-    edge.take_one()
-
-
 @pytest.mark.parametrize("status", [204, 205])
 def test_an_answer_without_content_has_none(status, edge, upstream, client):
     upstream.reply_next(CannedReply(status=status, headers=((b"content-length", b"0"),)))

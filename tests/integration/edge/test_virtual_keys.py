@@ -3,6 +3,7 @@
 import asyncio
 import json
 
+import pytest
 from click.testing import CliRunner
 
 from schemas import codec, topics
@@ -24,6 +25,7 @@ from tests.integration.runtime import brokers
 from tests.integration.runtime.clients import read_all
 
 TEST_S_MAX = 90.0
+BATCHES = "/v1/messages/batches"
 # A second is promised and 20 ms are what it takes; the machine of a test may be busy.
 IN_FORCE_S_MAX = 5.0
 
@@ -132,7 +134,7 @@ def test_everything_a_key_uses_is_booked_to_it_and_nothing_tells_its_secret(tmp_
 
 
 async def _holds_no_secret(kafka, topic, secrets):
-    for record in await read_all(kafka, topic.name, topic.partitions):
+    for record in await _read(kafka, topic):
         told = b"\n".join((record.key or b"", record.value or b"", *(value for _, value in record.headers)))
         for secret in secrets:
             assert secret.encode() not in told
@@ -144,19 +146,18 @@ def test_a_key_may_use_what_it_was_given_and_nothing_else(tmp_path):
             key = (await told(client, "/key/generate", models=["claude-haiku-*"]))["key"]
             opus = {**MESSAGE, "model": "claude-opus-4-5"}
             item = {"custom_id": "a", "params": MESSAGE}
-            batch = "/v1/messages/batches"
             seen = {
                 "haiku": await sent(client, key),
                 "opus": await sent(client, key, body=opus),
                 "no model": await sent(client, key, body={"messages": []}),
                 "unreadable": await sent(client, key, **{"content-encoding": "br2"}),
                 "counted opus": await sent(client, key, "/v1/messages/count_tokens", opus),
-                "batch": await sent(client, key, batch, {"requests": [item]}),
+                "batch": await sent(client, key, BATCHES, {"requests": [item]}),
                 "opus in batch": await sent(
-                    client, key, batch, {"requests": [item, {"custom_id": "b", "params": opus}]}
+                    client, key, BATCHES, {"requests": [item, {"custom_id": "b", "params": opus}]}
                 ),
                 "no model in batch": await sent(
-                    client, key, batch, {"requests": [item, {"custom_id": "b", "params": {}}]}
+                    client, key, BATCHES, {"requests": [item, {"custom_id": "b", "params": {}}]}
                 ),
                 "files": await client.get("/v1/files", headers={"x-api-key": key}),
                 "organisation": await client.get("/v1/organizations/users", headers={"x-api-key": key}),
@@ -185,6 +186,46 @@ def test_a_key_may_use_what_it_was_given_and_nothing_else(tmp_path):
             assert (await sent(client, key, **{"x-litellm-customer-id": "mallory"})).status_code == 200
 
     run(scenario())
+
+
+@pytest.mark.parametrize("has_end_users", [True, False])
+def test_a_batch_with_an_item_for_a_blocked_end_user_is_refused_as_a_whole(has_end_users, tmp_path):
+    def item(number, **params):
+        return {"custom_id": f"i-{number}", "params": {**MESSAGE, **params}}
+
+    async def scenario():
+        settings = {"disable_end_user_cost_tracking": not has_end_users}
+        async with stack(tmp_path, **settings) as ((client,), upstream, kafka):
+            key = (await told(client, "/key/generate"))["key"]
+            await told(client, "/customer/new", user_id="ada")
+            await told(client, "/customer/block", user_ids=["mallory"])
+            others = [item(number, litellm_metadata={"user": "ada"}) for number in range(17)]
+            for own in ({"litellm_metadata": {"user": "mallory"}}, {"metadata": {"user_id": "mallory"}}):
+                batch = {"requests": [*others, item(17, **own), item(18)]}
+                for shown in (key, MASTER):
+                    answer = await sent(client, shown, BATCHES, batch)
+                    assert (answer.status_code, answer.json()["error"]) == (
+                        401,
+                        {
+                            "type": "authentication_error",
+                            "message": "requests.17: the end user that this item names is blocked.",
+                        },
+                    )
+            assert len(upstream.received) == 0
+            await told(client, "/customer/unblock", user_ids=["mallory"])
+            assert (await sent(client, key, BATCHES, batch)).status_code == 200
+            facts = []
+            while len(facts) < 1 + has_end_users:  # the creation, and the items that say anything
+                facts = await read_all(kafka, topics.BATCH_FACTS, 6)
+            records = [each for topic in topics.all_topics() for each in await _read(kafka, topic)]
+            is_told = any(b"mallory" in each.value for each in records if each.topic != topics.KEYS)
+            assert is_told == has_end_users
+
+    run(scenario())
+
+
+async def _read(kafka, topic):
+    return await read_all(kafka, topic.name, topic.partitions)
 
 
 ADMIN_ROUTES = [
@@ -261,6 +302,11 @@ def test_the_commands_manage_keys_and_teams(tmp_path):
         code, out, _ = tollhouse(url, "keys", "show", "-", given=f"{key}\n")
         assert (code, key_id in out, key in out) == (0, True, False)
         assert tollhouse(url, "keys", "block", key_id)[0] == 0
+        alias = ("--model-alias", "fast=claude-haiku-4-5", "--model-alias", "slow=anthropic/claude-opus-4-5")
+        code, out, _ = tollhouse(url, "keys", "update", key_id, *alias)
+        assert (code, "fast=claude-haiku-4-5, slow=anthropic/claude-opus-4-5" in out) == (0, True)
+        assert "fast=claude-haiku-4-5" in tollhouse(url, "keys", "show", key_id)[1]
+        assert tollhouse(url, "keys", "update", key_id, "--model-alias", "fast")[0] == 2
         assert "blocked         yes" in tollhouse(url, "keys", "show", key_id)[1]
         assert tollhouse(url, "keys", "unblock", key_id)[0] == 0
         assert tollhouse(url, "keys", "update", key_id)[0] == 2

@@ -1,4 +1,4 @@
-"""Whatever JSON a client writes, cutting `litellm_metadata` out of it changes nothing else."""
+"""Whatever JSON a client writes, `litellm_metadata` and the name of a model are all that changes in it."""
 
 import json
 
@@ -169,6 +169,48 @@ def test_only_a_model_that_stands_twice_at_the_top_is_a_fault(pieces, models, ra
     if len(models) == 1:
         assert view.model == (models[0][1] if isinstance(models[0][1], str) else "")
         assert json.loads(left)["model"] == models[0][1]
+
+
+ALIASES = {
+    "fast": "claude-haiku-4-5",
+    'q"uote': "back\\slash\x00",
+    "😀": "é\u2028",
+    "claude-haiku-4-5": "fast",
+    "same": "same",
+}
+
+
+@st.composite
+def written(draw, text):
+    """One of the ways to write a text in JSON."""
+    plain = json.dumps(text, ensure_ascii=draw(st.booleans()))
+    return draw(st.just(plain) | keys(text)) if text.isalpha() and text.isascii() else plain
+
+
+@given(objects(), MODEL_KEYS, st.data())
+@settings(max_examples=300, deadline=None)
+def test_for_an_alias_the_bytes_of_its_name_alone_give_way(pieces, key, data):
+    before, members, after = pieces
+    asked = data.draw(st.sampled_from(sorted(ALIASES)) | texts)
+    head, value = f"{key}{data.draw(white)}:{data.draw(white)}", data.draw(written(asked))
+    at = data.draw(st.integers(0, len(members)))
+
+    def body_with(model):
+        member = (False, head + model, data_lead, data_trail)
+        return text_of(before, [*members[:at], member, *members[at:]], after)
+
+    data_lead, data_trail = data.draw(white), data.draw(white)
+    body = body_with(value)
+    view, up = read_body(body, ALIASES)
+    model = ALIASES.get(asked, asked)
+    assert view.model == model
+    assert view == read_body(body)[0]._replace(model=model)
+    expected = {**json.loads(body), "model": model}
+    expected.pop(METADATA_KEY, None)
+    assert json.loads(up) == expected
+    # Cut alone, the same body has the same bytes but for the name.
+    renamed = value if model == asked else json.dumps(model, ensure_ascii=False)
+    assert up == read_body(body_with(renamed))[1]
 
 
 @given(st.binary(max_size=300))

@@ -15,13 +15,14 @@ from services.edge.batches.scan import (
 )
 
 MODEL = {"model": "m"}
+EDIT_BYTES = 24
 
 
-def scanned(body, chunk=50, value_bytes_max=1000):
-    scan = CreateScan(value_bytes_max)
+def scanned(body, chunk=50, value_bytes_max=1000, aliases=None):
+    scan = CreateScan(value_bytes_max, aliases or {})
     for at in range(0, len(body), chunk):
         list(scan.feed(body[at : at + chunk]))
-        assert scan.held <= value_bytes_max + chunk
+        assert scan.held <= value_bytes_max + chunk + EDIT_BYTES * scan.view().requests
     list(scan.end())
     return scan
 
@@ -36,6 +37,14 @@ def test_models_are_named_once_each_in_order():
     view = scanned(body_of(MODEL, {"model": "n"}, MODEL)).view()
     assert view == CreateView(is_read=True, requests=3, models=("m", "n"), are_models_known=True)
     assert view.models_asked_for() == ("m", "n")
+
+
+def test_for_aliases_the_models_that_go_up_are_named_and_what_is_noted_is_counted_as_held():
+    scan = scanned(body_of(MODEL, {"model": "fast"}, {"model": "n"}), aliases={"fast": "n", "m": "x/y"})
+    assert scan.view().models_asked_for() == ("x/y", "n")
+    assert scan.held == 2 * EDIT_BYTES
+    assert [text for _, _, text in scan.take_edits()] == [b'"x/y"', b'"n"']
+    assert scan.held == 0
 
 
 @pytest.mark.parametrize("params", [{}, {"model": 7}, {"model": "x" * 129}, "m", None])
@@ -103,7 +112,7 @@ def test_metadata_of_the_batch_is_read_and_what_is_too_long_is_only_cut():
     long = json.dumps({"litellm_metadata": {"user": "u" * 70_000}, "requests": []}).encode()
     scan = scanned(long, value_bytes_max=1 << 20)
     assert (scan.view().litellm_metadata, scan.view().is_metadata_too_long) == ({}, True)
-    assert list(scan.cuts()) == [1, long.index(b'"requests"')]
+    assert list(scan.take_edits()) == [(1, long.index(b'"requests"'), b"")]
 
 
 @pytest.mark.parametrize(
@@ -112,4 +121,4 @@ def test_metadata_of_the_batch_is_read_and_what_is_too_long_is_only_cut():
 )
 def test_what_is_no_json_object_is_not_read(body):
     scan = scanned(body, chunk=1)
-    assert (scan.view(), list(scan.cuts()), scan.held) == (CreateView(), [], 0)
+    assert (scan.view(), list(scan.take_edits()), scan.held) == (CreateView(), [], 0)

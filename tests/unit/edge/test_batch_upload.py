@@ -12,7 +12,15 @@ import pytest
 
 from schemas.batches import BatchItem
 from services.edge.batches.intake import Intake, NotTaken
-from services.edge.batches.upload import CHUNK_BYTES_MAX, Upload, UploadLimits, UploadTooLarge
+from services.edge.batches.upload import (
+    CHUNK_BYTES_MAX,
+    NO_RULES,
+    EndUserBlocked,
+    ItemRules,
+    Upload,
+    UploadLimits,
+    UploadTooLarge,
+)
 from services.edge.body_memory import BodyMemory
 from services.edge.client import BodyTooSlow, ClientGone
 from services.edge.config import BatchesConfig, EdgeConfig, SpoolConfig
@@ -26,8 +34,8 @@ def item(number, **params):
     return {"custom_id": f"i-{number}", "params": {"model": "m", **params}}
 
 
-def uploaded(directory, body, coding="", chunk=1000, limits=LIMITS):
-    upload = Upload(directory, coding, limits)
+def uploaded(directory, body, coding="", chunk=1000, limits=LIMITS, rules=NO_RULES):
+    upload = Upload(directory, coding, limits, rules)
     for at in range(0, len(body), chunk):
         upload.take(body[at : at + chunk])
     upload.end()
@@ -93,8 +101,58 @@ def test_end_users_are_not_kept_where_they_may_not_be(tmp_path):
 def test_an_items_user_id_is_its_end_user_as_it_is_a_messages(tmp_path):
     upload = uploaded(tmp_path, json.dumps({"requests": [item(1, metadata={"user_id": "u"})]}).encode())
     assert list(upload.items()) == [(BatchItem(custom_id="i-1", end_user_id="u"),)]
-    assert not upload.is_cut
+    assert not upload.is_changed
     upload.close()
+
+
+@pytest.mark.parametrize("coding", ["", "gzip"])
+@pytest.mark.parametrize("chunk", [7, 100_000])
+def test_every_item_that_asks_by_an_alias_goes_up_with_its_model(coding, chunk, tmp_path):
+    def requests(models, **params):
+        return [item(n, **params, model=models[n % 3], system="x" * n) for n in range(300)]
+
+    rules = ItemRules({"fast": "claude-haiku-4-5", "m": "n"})
+    body = json.dumps({"requests": requests(("fast", "m", "opus"), litellm_metadata={})}).encode()
+    upload = uploaded(tmp_path, gzip.compress(body) if coding else body, coding, chunk, rules=rules)
+    up = b"".join(upload.pieces())
+    assert up == json.dumps({"requests": requests(("claude-haiku-4-5", "n", "opus"))}).encode()
+    assert (len(up), upload.is_decoded) == (upload.up_bytes, bool(coding))
+    assert upload.view.models_asked_for() == ("claude-haiku-4-5", "n", "opus")
+    assert upload.held_bytes == 24 * 500  # 300 cuts and 200 models
+    upload.close()
+
+
+CLAUDE_CODE = json.dumps({"device_id": "d", "account_uuid": "mallory", "session_id": "s"})
+
+
+@pytest.mark.parametrize("has_end_users", [True, False])
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"litellm_metadata": {"user": "mallory"}},
+        {"metadata": {"user_id": "mallory"}},
+        {"metadata": {"user_id": CLAUDE_CODE}},
+        {"litellm_metadata": {"user": "mallory"}, "metadata": {"user_id": "ada"}},
+    ],
+)
+def test_an_item_for_an_end_user_who_is_blocked_is_named(params, has_end_users, tmp_path):
+    requests = [item(n, litellm_metadata={"user": f"u{n}"}) for n in range(17)]
+    body = json.dumps({"requests": [*requests, item(17, **params), item(18)]}).encode()
+    limits = LIMITS._replace(has_end_users=has_end_users)
+    asked = []
+
+    def is_blocked(end_user_id):
+        asked.append(end_user_id)
+        return end_user_id == "mallory"
+
+    with pytest.raises(EndUserBlocked, match=r"^requests\.17$"):
+        uploaded(tmp_path, body, limits=limits, rules=ItemRules(is_blocked=is_blocked))
+    assert asked == [*(f"u{n}" for n in range(17)), "mallory"]
+
+
+def test_items_that_name_nobody_are_not_asked_about(tmp_path):
+    body = json.dumps({"requests": [item(1), item(2, litellm_metadata={"tags": ["t"]}), "mallory", None]})
+    uploaded(tmp_path, body.encode(), rules=ItemRules(is_blocked=lambda _: True)).close()
 
 
 def config_for(directory, **settings):
@@ -131,7 +189,7 @@ def test_a_long_body_takes_no_more_memory_than_a_short_one(tmp_path):
             async for piece in body:
                 sent += len(piece)
             assert (sent, body.upload.view.requests) == (body.upload.up_bytes, count)
-        assert memory.held == 0
+        assert memory.held == body.upload.held_bytes == 24 * (count - 1)  # a cut in every item but the first
         assert intake.room.held == 0
         return sent
 

@@ -1,4 +1,4 @@
-"""What is read out of a request body, and that nothing but `litellm_metadata` is ever cut out of it."""
+"""What is read out of a request body, and that only `litellm_metadata` and an alias are changed in it."""
 
 import json
 
@@ -158,6 +158,69 @@ def marked(*marks):
 
 
 FIVE, HOUR = b'{"type":"ephemeral"}', b'{"ttl" : "1h", "type":"ephemeral"}'
+
+
+ALIASES = {"fast": "claude-haiku-4-5", 'q"é': 'q"\\é', "first": "fast", "same": "same"}
+
+
+@pytest.mark.parametrize(
+    ("body", "expected", "model"),
+    [
+        (b'{"model":"fast"}', b'{"model":"claude-haiku-4-5"}', "claude-haiku-4-5"),
+        (b'{"model":"first"}', b'{"model":"fast"}', "fast"),
+        (
+            b'\n{ "a" : 1.0e0 ,\t"model" :\r\n"f\\u0061st" , "messages":[] }\n',
+            b'\n{ "a" : 1.0e0 ,\t"model" :\r\n"claude-haiku-4-5" , "messages":[] }\n',
+            "claude-haiku-4-5",
+        ),
+        (b'{"mod\\u0065l":"fast"}', b'{"mod\\u0065l":"claude-haiku-4-5"}', "claude-haiku-4-5"),
+        ('{"model":"q\\"é"}'.encode(), '{"model":"q\\"\\\\é"}'.encode(), 'q"\\é'),
+        (
+            b'{"x":{"model":"fast"},"model":"fast","y":"fast"}',
+            b'{"x":{"model":"fast"},"model":"claude-haiku-4-5","y":"fast"}',
+            "claude-haiku-4-5",
+        ),
+        (
+            b'{"litellm_metadata":{},"model":"fast","litellm_metadata":{}}',
+            b'{"model":"claude-haiku-4-5"}',
+            "claude-haiku-4-5",
+        ),
+    ],
+)
+def test_a_model_goes_up_for_its_alias_and_every_other_byte_stays(body, expected, model):
+    view, up = read_body(body, ALIASES)
+    assert (view.model, up) == (model, expected)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"claude-haiku-4-5"}',
+        b'{"model":"Fast"}',
+        b'{"model":" fast"}',
+        b'{"model":"same"}',
+        b'{"model":""}',
+        b'{"model":["fast"]}',
+        b'{"models":"fast","x":{"model":"fast"}}',
+        b'{"model":"fast"',
+        b'["fast"]',
+        b'"fast"',
+    ],
+)
+def test_a_body_that_asks_by_no_alias_is_the_very_object_that_came(body):
+    assert read_body(body, ALIASES)[1] is body
+
+
+def test_an_alias_that_stands_twice_stays_refused():
+    body = b'{"model":"fast","model":"claude-haiku-4-5"}'
+    view, up = read_body(body, ALIASES)
+    assert (view.fault, up) == ("model_twice", body)
+
+
+def test_an_object_of_very_many_members_is_a_fault_where_an_alias_is_looked_for():
+    body = b'{"model":"fast",%s}' % b",".join(b'"k%d":1' % number for number in range(MEMBERS_MAX))
+    assert read_body(body, ALIASES)[0].fault == "too_many_members"
+    assert read_body(body)[0].fault == ""
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,14 @@ def test_the_defaults_fit():
 
 
 @pytest.mark.parametrize(
-    "name", ["body_bytes_max", "decoded_body_bytes_max", "batch_body_bytes_max", "client_write_s_max"]
+    "name",
+    [
+        "body_bytes_max",
+        "decoded_body_bytes_max",
+        "batch_body_bytes_max",
+        "client_read_s_max",
+        "client_write_s_max",
+    ],
 )
 @pytest.mark.parametrize("value", [0, -1])
 def test_a_limit_of_nothing_is_a_fault(name, value):

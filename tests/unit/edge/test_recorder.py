@@ -2,8 +2,6 @@
 
 import asyncio
 import resource
-import threading
-import time
 from datetime import UTC, datetime
 
 import pytest
@@ -20,6 +18,7 @@ from services.runtime.spool.frames import ADDED, CLOSED, OPENED
 from services.runtime.spool.store import Spool
 from services.runtime.spool.sync import GroupSync
 from tests.unit.edge.exchanges import EXCHANGE, READING, numbered
+from tests.unit.edge.virtual_time import seconds_of
 
 ENDING = Ending(outcome="completed", finished_at=datetime(2026, 11, 22, tzinfo=UTC), http_status=200)
 WAIT_S_MAX = 20
@@ -167,25 +166,54 @@ def test_files_that_were_left_behind_are_synced_as_well_and_closed(tmp_path):
     spool.close()
 
 
-def test_a_disk_that_hangs_is_waited_for_a_moment_only_and_counted(tmp_path):
-    spool = Spool(tmp_path, 1 << 20, fsync=True)
-    hanging = threading.Event()
+class HangingSync(GroupSync):
+    """A disk that lets go when it is told to."""
 
-    class HangingSync(GroupSync):
-        async def synced(self):
-            await asyncio.get_running_loop().run_in_executor(None, hanging.wait)
+    def __init__(self, spool):
+        super().__init__(spool)
+        self.goes_on = asyncio.Event()
+
+    async def synced(self):
+        await self.goes_on.wait()
+
+
+def test_a_disk_that_hangs_is_waited_for_50_ms_and_counted(tmp_path):
+    spool = Spool(tmp_path, 1 << 20, fsync=True)
 
     async def scene():
-        recorder = Recorder(spool, Bell(), "refuse", HangingSync(spool))
-        recorder.open(EXCHANGE)
-        recorder.close(EXCHANGE, READING, ENDING)
-        before, slow = time.monotonic(), value("edge_spool_slow_total")
-        await recorder.synced()
-        assert time.monotonic() - before < WAIT_S_MAX
-        assert value("edge_spool_slow_total") == slow + 1
-        hanging.set()
+        await Recorder(spool, Bell(), "refuse", HangingSync(spool)).synced()
 
-    asyncio.run(asyncio.wait_for(scene(), WAIT_S_MAX))
+    slow = value("edge_spool_slow_total")
+    assert seconds_of(scene()) == pytest.approx(0.05)
+    assert value("edge_spool_slow_total") == slow + 1
+    spool.close()
+
+
+def test_a_disk_is_waited_for_as_long_as_it_may_take_and_no_longer_than_it_takes(tmp_path):
+    spool = Spool(tmp_path, 1 << 20, fsync=True)
+
+    async def scene():
+        sync = HangingSync(spool)
+        recorder = Recorder(spool, Bell(), "refuse", sync, wait_ms_max=2000)
+        asyncio.get_running_loop().call_later(1.0, sync.goes_on.set)
+        await recorder.synced()
+
+    slow = value("edge_spool_slow_total")
+    assert seconds_of(scene()) == pytest.approx(1.0)
+    assert value("edge_spool_slow_total") == slow
+    spool.close()
+
+
+@pytest.mark.parametrize(("wait_ms_max", "counted"), [(0, 1), (60_000, 0)])
+def test_an_append_that_takes_longer_than_the_last_bytes_should_wait_is_counted(
+    wait_ms_max, counted, tmp_path
+):
+    spool = Spool(tmp_path, 1 << 20)
+    recorder = Recorder(spool, Bell(), wait_ms_max=wait_ms_max)
+    recorder.open(EXCHANGE)
+    slow = value("edge_spool_slow_total")
+    recorder.close(EXCHANGE, READING, ENDING)
+    assert value("edge_spool_slow_total") == slow + counted
     spool.close()
 
 

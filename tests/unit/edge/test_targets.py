@@ -137,12 +137,22 @@ def test_a_target_beyond_ascii_is_refused(path, query):
     [
         (b"/anthropic/v1/messages/batches/msgbatch_1/results", "msgbatch_1"),
         (b"/v1/messages//batches/./msg%62atch_1/results", "msgbatch_1"),
+        (b"/v1/messages/batches/msgbatch_1", "msgbatch_1"),
+        (b"/v1/messages/batches/msgbatch_1/cancel/", "msgbatch_1"),
+        (b"/v1/messages/batches/msgbatch_1/a/call/of/tomorrow", "msgbatch_1"),
         (b"/v1/messages/batches/a%2Fb/results", ""),
-        (b"/v1/messages/batches/msgbatch_1", ""),
-        (b"/v1/models", ""),
+        (b"/v1/messages/batches%2Fmsgbatch_1", ""),
+        (b"/v1/messages%5Cbatches/msgbatch_1", ""),
+        (b"/v1/messages/batches\\msgbatch_1", ""),
+        (b"/v1/messages/batches%252Fmsgbatch_1", ""),
+        (b"/v1/messages/batches/msgbatch%201", ""),
+        (b"/v1/messages/batches/" + b"a" * 129, ""),
+        (b"/v1/messages/batches", None),
+        (b"/v1/messages/batches/", None),
+        (b"/v1/models", None),
     ],
 )
-def test_the_batch_whose_results_are_asked_for_is_known_by_every_spelling(path, batch_id):
+def test_the_batch_that_a_call_is_about_is_known_by_every_spelling(path, batch_id):
     assert batch_id_of(target_of("GET", path, b"beta=true", b"")) == batch_id
 
 

@@ -314,6 +314,7 @@ def test_an_unknown_tool_that_was_not_used_changes_nothing():
 
 TOKENS = {"input_tokens": 1000, "output_tokens": 0}
 NO_USAGE = {"usage_status": "none", "model": "claude-of-tomorrow"}
+UNREACHABLE = {**NO_USAGE, "error_type": "upstream_unreachable"}
 
 
 @pytest.mark.parametrize(
@@ -330,13 +331,11 @@ NO_USAGE = {"usage_status": "none", "model": "claude-of-tomorrow"}
         ("the gateway refused", {"outcome": "refused", "http_status": 429, **NO_USAGE}),
         ("upstream refused", {"outcome": "upstream_error", "http_status": 529, **NO_USAGE}),
         ("upstream refused, client gone", {"outcome": "client_gone", "http_status": 500, **NO_USAGE}),
-        (
-            "upstream broke off before it answered",
-            {"outcome": "upstream_cut", "http_status": 502, **NO_USAGE},
-        ),
         ("upstream broke off an error", {"outcome": "upstream_cut", "http_status": 529, **NO_USAGE}),
         ("an error event before any usage", {"outcome": "upstream_error", "http_status": 200, **NO_USAGE}),
-        ("upstream could not be reached", {"outcome": "upstream_cut", "http_status": 0, **NO_USAGE}),
+        ("upstream could not be reached", {"outcome": "upstream_cut", "http_status": 502, **UNREACHABLE}),
+        ("upstream was not reached in time", {"outcome": "timed_out", "http_status": 502, **UNREACHABLE}),
+        ("not reached, client gone", {"outcome": "client_gone", "http_status": 0, **UNREACHABLE}),
         (
             "a count of tokens died with its edge",
             {"operation": "count_tokens", "outcome": "orphaned", **NO_USAGE},
@@ -389,6 +388,21 @@ def test_what_is_known_to_be_free_costs_zero(what, changes):
         (
             "a stop, with a status of ours",
             {"usage_status": "none", "outcome": "orphaned", "http_status": 503},
+            "no_usage",
+        ),
+        (
+            "a connection that broke before an answer",
+            {
+                "usage_status": "none",
+                "outcome": "upstream_cut",
+                "http_status": 502,
+                "error_type": "api_error",
+            },
+            "no_usage",
+        ),
+        (
+            "the same, without a status of ours",
+            {"usage_status": "none", "outcome": "upstream_cut", "http_status": 0},
             "no_usage",
         ),
         (

@@ -9,7 +9,7 @@ import pytest
 
 from schemas import codec
 from schemas.attribution import Attribution
-from schemas.batches import BatchDeleted, BatchFact, BatchItems, BatchSeen, BatchState
+from schemas.batches import BatchDeleted, BatchFact, BatchItems, BatchOwner, BatchSeen, BatchState
 from schemas.codec import STRUCTS, Event, Undecodable
 from schemas.dead_letters import DeadLetter
 from schemas.edges import Heartbeat
@@ -129,6 +129,14 @@ STATE = BatchState(
     request_id=REQUEST,
     writer="w1",
 )
+OWNER = BatchOwner(
+    batch_id="msgbatch_1",
+    at=AT,
+    edge_id=EDGE,
+    created_at=AT,
+    request_id=REQUEST,
+    virtual_key_id=KEY,
+)
 
 WRITE = KeyRecord(
     change_id="0199f3b0-2222-7000-8000-000000000001",
@@ -190,6 +198,7 @@ def headers_of(
         ),
         (FACT, headers_of("batch_fact", "msgbatch_1/deleted", f"/edges/{EDGE}", "msgbatch_1")),
         (STATE, headers_of("batch_state", "msgbatch_1/7/w1", "/batch_tracker", "msgbatch_1")),
+        (OWNER, headers_of("batch_owner", "msgbatch_1/owner", f"/edges/{EDGE}", "msgbatch_1")),
         (WRITE, headers_of("key_record", WRITE.change_id, f"/edges/{EDGE}", "team:t-1")),
     ],
     ids=list(STRUCTS),
@@ -242,6 +251,7 @@ def test_a_traceparent_comes_last_and_only_where_there_is_one():
         (BOOK, b"2001"),
         (FACT, b"msgbatch_1"),
         (STATE, b"msgbatch_1"),
+        (OWNER, b"msgbatch_1"),
         (WRITE, b"team:t-1"),
     ],
 )
@@ -278,7 +288,7 @@ def test_bytes_of_a_dead_letter_are_base64():
 
 
 @pytest.mark.parametrize(
-    "event", [STARTED, FINISHED, USAGE, RATED_USAGE, HEARTBEAT, DEAD, BOOK, FACT, STATE, WRITE]
+    "event", [STARTED, FINISHED, USAGE, RATED_USAGE, HEARTBEAT, DEAD, BOOK, FACT, STATE, OWNER, WRITE]
 )
 def test_members_of_a_later_day_are_ignored_at_every_depth(event: Event):
     longer = extended(json.loads(codec.encode(event)))

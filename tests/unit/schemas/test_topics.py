@@ -40,6 +40,7 @@ def test_the_constants_name_the_topics_that_the_file_declares():
         topics.PRICE_BOOKS: "price_book_published",
         topics.BATCH_FACTS: "batch_fact",
         topics.BATCHES: "batch_state",
+        topics.BATCH_OWNERS: "batch_owner",
         topics.KEYS: "key_record",
     }
     assert constants == {each["name"]: each["kind"] for each in DECLARED}
@@ -94,6 +95,11 @@ def test_a_price_book_is_kept_for_ever_and_never_compacted():
 def test_the_state_of_a_batch_has_the_partition_of_its_facts():
     facts, states = topic("gateway.batch_facts.v1"), topic("gateway.batches.v1")
     assert (facts.key, facts.partitions) == (states.key, states.partitions)
+
+
+def test_whose_a_batch_is_stands_in_one_log_for_as_long_as_its_facts():
+    owners = topic("gateway.batch_owners.v1")
+    assert (owners.partitions, owners.retention_days) == (1, topic("gateway.batch_facts.v1").retention_days)
 
 
 def test_the_settings_of_a_compacted_topic():

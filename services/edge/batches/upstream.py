@@ -1,0 +1,39 @@
+"""Asks Anthropic for what an exchange must know beside its own answer; with a limit to time and to bytes."""
+
+import asyncio
+
+import httpx
+
+from services.edge.headers import RawHeaders
+from services.edge.transport import AiohttpTransport, WholeBody
+
+OK = 200
+# The client waits for it.
+ANSWER_S_MAX = 10.0
+
+_URL = httpx.URL("http://upstream")
+
+
+async def asked(transport: AiohttpTransport, target: bytes, headers: RawHeaders, bytes_max: int) -> bytes:
+    """Give the body of an answer; "" where there is none, or it is no 200, too long, or too slow."""
+    request = httpx.Request(
+        "GET", _URL, headers=list(headers), stream=WholeBody(b""), extensions={"target": target}
+    )
+    try:
+        async with asyncio.timeout(ANSWER_S_MAX):
+            return await _read(await transport.handle_async_request(request), bytes_max)
+    except (httpx.TransportError, TimeoutError):
+        return b""
+
+
+async def _read(response: httpx.Response, bytes_max: int) -> bytes:
+    body = bytearray()
+    assert isinstance(response.stream, httpx.AsyncByteStream)
+    try:
+        async for chunk in response.stream:
+            body += chunk
+            if len(body) > bytes_max:
+                return b""
+    finally:
+        await response.aclose()
+    return bytes(body) if response.status_code == OK else b""
