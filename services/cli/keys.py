@@ -97,7 +97,7 @@ def list_(url: str, as_json: bool, team: str | None, user: str | None, page: int
     members = read(answer)
     records = cast("list[dict[str, object]]", members["keys"])
     show_table(records, COLUMNS)
-    if members["total_pages"] != 1:
+    if members["total_pages"] not in (0, 1):
         click.echo(f"page {page} of {members['total_pages']}, {members['total_count']} keys", err=True)
 
 

@@ -43,12 +43,12 @@ def teams() -> None:
 
 
 @teams.command()
-@click.option("--id", "team_id", help="Its id.  [default: a new one]")
+@click.argument("team", required=False)
 @with_url
 @with_json
-def create(url: str, as_json: bool, team_id: str | None, **fields: Unpack[Fields]) -> None:
-    """Make a team."""
-    named = {"team_id": team_id} if team_id else {}
+def create(url: str, as_json: bool, team: str | None, **fields: Unpack[Fields]) -> None:
+    """Make a team with the id TEAM, or with a new one."""
+    named = {"team_id": team} if team else {}
     _print(tell(url, "/team/new", {**named, **_body(fields)}), as_json)
 
 

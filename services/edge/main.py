@@ -79,7 +79,7 @@ class _Edge:
         )
         self._keeper = Keeper(kafka, self._edge_id, has_keys=bool(config.master_key))
         forwarder = Forwarder(self._transport, Drains(config.drain), upstream.total_s_max)
-        self._ownership = Ownership(is_read=not config.master_key)
+        self._ownership = Ownership(Publisher(kafka), is_read=not config.master_key)
         self._gateway = Gateway(
             config, self._edge_id, self._recorder, forwarder, self._keeper.registry, self._ownership
         )
@@ -112,6 +112,7 @@ class _Edge:
         await self._publisher.close()
         await self._heartbeats.close()
         await self._keeper.close()
+        await self._ownership.close()
         if self._sync is not None:
             self._sync.close()
         self._spool.close()

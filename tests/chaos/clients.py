@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import httpx
 
-from tests.chaos.traffic import Ask, Receipt, next_ask
+from tests.chaos.traffic import Asked, Receipt, next_ask
 
 CONNECT_S_MAX = 5.0
 READ_S_MAX = 30.0  # longer than anything is frozen, and than the edge waits for upstream
@@ -34,7 +34,7 @@ class Clients:
 
     @contextlib.asynccontextmanager
     async def at_work(
-        self, count: int, pause_s: float, draw: Callable[[random.Random], Ask] = next_ask
+        self, count: int, pause_s: float, draw: Callable[[random.Random], Asked] = next_ask
     ) -> AsyncIterator["Clients"]:
         """Keep so many clients at work for the length of a block; what is open at its end is finished."""
         stopping = asyncio.Event()
@@ -53,7 +53,7 @@ class Clients:
         async with asyncio.timeout(seconds_max), self._grown:
             await self._grown.wait_for(lambda: len(self.receipts) >= enough)
 
-    async def ask(self, ask: Ask) -> Receipt:
+    async def ask(self, ask: Asked) -> Receipt:
         """Make one request and keep its receipt."""
         urls = self._dice.sample(self._urls, len(self._urls))
         receipt = Receipt(ask, datetime.now(UTC), "turned_away")
@@ -69,18 +69,18 @@ class Clients:
             self._grown.notify_all()
         return receipt
 
-    async def _work(self, draw: Callable[[], Ask], pause_s: float, stopping: asyncio.Event) -> None:
+    async def _work(self, draw: Callable[[], Asked], pause_s: float, stopping: asyncio.Event) -> None:
         while not stopping.is_set():
             receipt = await self.ask(draw())
             await asyncio.sleep(TURNED_AWAY_PAUSE_S if receipt.ending == "turned_away" else 0)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stopping.wait(), self._dice.uniform(0, 2 * pause_s))
 
-    async def _asked(self, ask: Ask, url: str) -> Receipt:
+    async def _asked(self, ask: Asked, url: str) -> Receipt:
         receipt = Receipt(ask, datetime.now(UTC), "cut", url)
         try:
             async with self._http.stream(
-                "POST", url + ask.path, json=ask.body(), headers=ask.headers()
+                ask.method, url + ask.path, json=ask.body(), headers=ask.headers()
             ) as answer:
                 receipt = receipt._replace(
                     request_id=answer.headers.get("x-tollhouse-request-id", ""),
@@ -100,9 +100,11 @@ class Clients:
 def _whole(receipt: Receipt, content: bytes) -> Receipt:
     if receipt.status >= 400:
         return receipt._replace(ending="error", error=content[:300].decode(errors="replace"))
-    message = json.loads(content)
-    if receipt.ask.is_count:
+    if receipt.ask.operation == "batches":
+        return receipt._replace(ending="complete", answer=content)
+    if receipt.ask.operation == "count_tokens":
         return receipt._replace(ending="complete")
+    message = json.loads(content)
     return receipt._replace(
         ending="complete", message_id=message["id"], model_served=message["model"], usage=message["usage"]
     )

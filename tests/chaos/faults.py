@@ -6,11 +6,13 @@ from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 FaultKind = Literal["kill", "freeze", "restart", "cut", "reset", "stall", "slow"]
-Room = Literal["edge", "rating", "sink", "kafka", "clickhouse", "upstream-door", "clickhouse-door"]
+Room = Literal[
+    "edge", "rating", "sink", "batch-tracker", "kafka", "clickhouse", "upstream-door", "clickhouse-door"
+]
 
 OF_PROCESSES: tuple[FaultKind, ...] = ("kill", "freeze", "restart")
 OF_DOORS: tuple[FaultKind, ...] = ("cut", "reset", "stall", "slow")
-PROCESSES: tuple[Room, ...] = ("edge", "rating", "sink", "kafka", "clickhouse")
+PROCESSES: tuple[Room, ...] = ("edge", "rating", "sink", "batch-tracker", "kafka", "clickhouse")
 DOORS: tuple[Room, ...] = ("upstream-door", "clickhouse-door")
 
 BROKER_KILLS_MAX = 20
@@ -21,7 +23,12 @@ FREEZE_S_MAX = 5.0
 LONG_FREEZE_S = 18.0
 # Beyond the time in which another edge adopts a dead one's spool.
 LONG_AWAY_S = 75.0
-LONG_SHARES = {("edge", "kill"): 0.25, ("rating", "freeze"): 0.25, ("sink", "freeze"): 0.25}
+LONG_SHARES = {
+    ("edge", "kill"): 0.25,
+    ("rating", "freeze"): 0.25,
+    ("sink", "freeze"): 0.25,
+    ("batch-tracker", "freeze"): 0.25,
+}
 # A short run ends before faults that last long begin.
 SHORT_FAULTS_MAX = 22
 PAUSE_S_MAX = 1.5  # between the beginnings of two faults; shorter than most of them, so that they overlap

@@ -16,6 +16,7 @@ from tests.e2e.conftest import ROOT, clean_environ
 READY_S_MAX = 90.0
 END_S_MAX = 45.0  # the longest drain of any service, and room for a busy machine
 POLL_S = 0.05
+SCRAPE_S = 0.01
 LINUX_PR_SET_PDEATHSIG = 1
 
 
@@ -44,9 +45,14 @@ class Managed:
         self._is_ended = True
 
     @property
+    def address(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self._command.port}"
+
+    @property
     def url(self) -> str:
         """The base URL of an edge's clients."""
-        return f"http://127.0.0.1:{self._command.port}/anthropic"
+        return f"{self.address}/anthropic"
 
     async def start(self) -> None:
         """Start it and return at once: whom it needs may be away."""
@@ -114,18 +120,24 @@ class Managed:
     async def status(self, client: httpx.AsyncClient) -> int:
         """What its probe answers; 0 where nobody answers."""
         try:
-            return (
-                await client.get(f"http://127.0.0.1:{self._command.port}{self._command.probe}")
-            ).status_code
+            return (await client.get(f"{self.address}{self._command.probe}")).status_code
         except httpx.TransportError:
             return 0
 
     async def metric(self, sample: str) -> float:
         """One sample of its metrics, by its name and labels as they are scraped; 0 where it never moved."""
         async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
-            scraped = (await client.get(f"http://127.0.0.1:{self._command.port}/metrics")).text
-        found = [line.rsplit(" ", 1)[1] for line in scraped.splitlines() if line.startswith(f"{sample} ")]
-        return float(found[0]) if found else 0.0
+            return await self._scraped(client, sample)
+
+    async def is_soon(self, sample: str, seconds_max: float) -> bool:
+        """Wait until a sample of its metrics is above 0, and say whether it came to be that in time."""
+        try:
+            async with asyncio.timeout(seconds_max), httpx.AsyncClient(trust_env=False) as client:
+                while not await self._scraped(client, sample):  # noqa: ASYNC110 - nobody announces it
+                    await asyncio.sleep(SCRAPE_S)
+        except (TimeoutError, httpx.TransportError):
+            return False
+        return True
 
     def last_words(self, lines: int = 5) -> str:
         said = self._log.read_text(errors="replace").splitlines()
@@ -134,6 +146,11 @@ class Managed:
     def has_said(self, word: str) -> bool:
         """Whether its log holds a word."""
         return word.encode() in self._log.read_bytes()
+
+    async def _scraped(self, client: httpx.AsyncClient, sample: str) -> float:
+        scraped = (await client.get(f"{self.address}/metrics")).text
+        found = [line.rsplit(" ", 1)[1] for line in scraped.splitlines() if line.startswith(f"{sample} ")]
+        return float(found[0]) if found else 0.0
 
     def _signal(self, number: signal.Signals) -> None:
         assert self._process is not None

@@ -3,28 +3,34 @@
 import asyncio
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from schemas.topics import USAGE
 from services.rating.book.file import load
+from tests.chaos.batch_traffic import BatchTraffic
+from tests.chaos.booked import Say, until_booked
 from tests.chaos.brokers import ApacheBroker
 from tests.chaos.clients import Clients
-from tests.chaos.faults import Fault, Room, schedule
-from tests.chaos.judge import ROW_SQL, Evidence, Judgement, Row, judge
+from tests.chaos.evidence import BATCH_ITEM, BATCH_ROW_SQL, ROW_SQL, BatchRow, Evidence, Judgement, Row
+from tests.chaos.faults import LONG_AWAY_S, SHORT_FAULTS_MAX, Fault, Room, schedule
+from tests.chaos.judge import judge
 from tests.chaos.processes import Managed
-from tests.chaos.world import KAFKA, KafkaKind, World
+from tests.chaos.world import ADOPT_GRACE_S, CONSUMERS, KAFKA, KafkaKind, World
 
 SEED = 20261122
 FAULT_S_MAX = 150.0
 # Each fault meets traffic: so many exchanges end between the beginnings of two.
 EXCHANGES_BETWEEN = 3
 EXCHANGES_BETWEEN_S_MAX = 90.0
+# A tracker books for a moment now and then: it is met in the middle of that, where that can be had soon.
+BOOKING = 'batch_tracker_batches{phase="booking"}'
+BOOKING_S_MAX = 4.0
+BOOKING_PART = 0.2  # of the fault's pause, which the seed draws: how far into the booking
 # All is quiet when `tollhouse verify` is asked: nothing is on its way any more.
 VERIFY_SETTLE_S = 1
 VERIFY_WAIT_S = 30
-
-Say = Callable[[str], None]
 
 
 class Options(NamedTuple):
@@ -35,6 +41,8 @@ class Options(NamedTuple):
     kafka: KafkaKind = KAFKA
     clients: int = 6
     pause_s: float = 0.2
+    batch_clients: int = 2
+    batch_pause_s: float = 0.5
 
 
 class Report(NamedTuple):
@@ -45,6 +53,9 @@ class Report(NamedTuple):
     endings: Mapping[str, int]
     rows: int
     outcomes: Mapping[str, int]
+    phases: Mapping[str, int]
+    items: Mapping[str, int]
+    replays: int  # usage events beyond one a row: what was published again
     seconds: Mapping[str, float]
     judgement: Judgement
 
@@ -58,6 +69,9 @@ class Report(NamedTuple):
                 f"  {counted}",
                 f"exchanges {sum(self.endings.values())}, as clients saw them: {dict(self.endings)}",
                 f"rows {self.rows}, as they are booked: {dict(self.outcomes)}",
+                f"batches {sum(self.phases.values())}: {dict(self.phases)}",
+                f"items {sum(self.items.values())}, as they are booked: {dict(self.items)}",
+                f"usage events that came again: {self.replays}",
                 str(self.judgement),
             )
         )
@@ -65,34 +79,59 @@ class Report(NamedTuple):
 
 async def run_chaos(options: Options, data_dir: Path, say: Say) -> Report:
     """Run one world through the faults of a seed; what it found is in the report, not raised."""
-    world, seconds, began = World(data_dir, options.kafka), dict[str, float](), time.monotonic()
+    has_long_faults = options.faults > SHORT_FAULTS_MAX
+    grace_s = ADOPT_GRACE_S + (LONG_AWAY_S if has_long_faults else 0)
+    world, seconds, began = World(data_dir, options.kafka, grace_s), dict[str, float](), time.monotonic()
     async with world.running():
         clients = Clients(world.edge_urls, options.seed)
+        batch_clients = Clients(world.gateway_urls, options.seed + 1)
         seconds["start"], began = time.monotonic() - began, time.monotonic()
         met = schedule(options.seed, options.faults, targets_of(world))
-        async with clients.at_work(options.clients, options.pause_s):
+        draw = BatchTraffic(world.keys, batch_clients.receipts).next_call
+        async with (
+            clients.at_work(options.clients, options.pause_s),
+            batch_clients.at_work(options.batch_clients, options.batch_pause_s, draw),
+        ):
             await _Faults(world, clients, say).all(met)
             await world.until_ready()
             await clients.until_more(EXCHANGES_BETWEEN, EXCHANGES_BETWEEN_S_MAX)
         await clients.close()
+        await batch_clients.close()
         seconds["faults"], began = time.monotonic() - began, time.monotonic()
         await world.until_quiet()
-        evidence = await gathered(world, clients)
+        await until_booked(world, say)
+        evidence = await gathered(world, clients, batch_clients)
+        replays = await world.ends(USAGE) - len(evidence.rows)
         code, verified = await world.told("verify", "--settle", VERIFY_SETTLE_S, "--wait", VERIFY_WAIT_S)
         say(verified)
         judgement = judge(evidence, load("", ""))
         if code != 0:
             judgement = judgement._replace(missing=[*judgement.missing, "what `tollhouse verify` misses"])
         seconds["quiet"] = time.monotonic() - began
-        return Report(
-            options,
-            Counter(f"{_room(fault.target)} {fault.kind}" for fault in met),
-            Counter(receipt.ending for receipt in clients.receipts),
-            len(evidence.rows),
-            Counter(row.outcome for row in evidence.rows),
-            seconds,
-            judgement,
-        )
+        return _report(options, met, evidence, seconds, judgement)._replace(replays=replays)
+
+
+def _report(
+    options: Options,
+    met: Sequence[Fault],
+    evidence: Evidence,
+    seconds: Mapping[str, float],
+    judgement: Judgement,
+) -> Report:
+    items = [row for row in evidence.rows if row.operation == BATCH_ITEM]
+    exchanges = [row for row in evidence.rows if row.operation != BATCH_ITEM]
+    return Report(
+        options,
+        Counter(f"{_room(fault.target)} {fault.kind}" for fault in met),
+        Counter(receipt.ending for receipt in evidence.receipts),
+        len(exchanges),
+        Counter(row.outcome for row in exchanges),
+        Counter("nobody's" if row.is_adopted else row.phase for row in evidence.batches),
+        Counter(row.outcome for row in items),
+        0,
+        seconds,
+        judgement,
+    )
 
 
 async def gathered(world: World, *clients: Clients) -> Evidence:
@@ -100,19 +139,20 @@ async def gathered(world: World, *clients: Clients) -> Evidence:
     last_heard = "SELECT edge_id, max(exchange_seq) FROM tollhouse.edges GROUP BY edge_id"
     return Evidence(
         [receipt for each in clients for receipt in each.receipts],
-        await world.served(),
+        await world.anthropic.served(),
         [Row(*row) for row in await world.rows(ROW_SQL)],
         [row[0] for row in await world.rows("SELECT toString(request_id) FROM tollhouse.requests")],
         [row[0] for row in await world.rows("SELECT toString(request_id) FROM tollhouse.responses")],
         dict(await world.rows(last_heard)),
+        await world.anthropic.ended(),
+        [BatchRow(*row) for row in await world.rows(BATCH_ROW_SQL)],
     )
 
 
 def targets_of(world: World) -> dict[Room, Sequence[str]]:
     """Say who may be met by a fault of each room."""
     numbered = {
-        room: [name for name in world.processes if name.startswith(room)]
-        for room in ("edge", "rating", "sink")
+        room: [name for name in world.processes if name.startswith(room)] for room in ("edge", *CONSUMERS)
     }
     alone = {name: [name] for name in ("clickhouse", "upstream-door", "clickhouse-door")}
     return {**numbered, **alone, "kafka": list(world.kafka.brokers)}
@@ -155,6 +195,9 @@ class _Faults:
     async def _to_a_process(self, fault: Fault) -> None:
         process = (self._world.kafka.brokers | self._world.processes)[fault.target]
         process.check()
+        if fault.target.startswith("batch-tracker"):
+            await process.is_soon(BOOKING, BOOKING_S_MAX)
+            await asyncio.sleep(fault.pause_s * BOOKING_PART)
         if fault.kind == "freeze":
             process.freeze()
             await asyncio.sleep(fault.seconds)

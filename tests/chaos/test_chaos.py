@@ -6,7 +6,7 @@ import random
 
 from tests.chaos.run import SEED, Options, run_chaos
 
-TEST_S_MAX = 240.0  # usually 30; a machine that is busy takes longer to start nine processes
+TEST_S_MAX = 240.0  # usually 30; a machine that is busy takes longer to start thirteen processes
 
 
 def test_nothing_is_lost_and_nothing_doubled_whoever_is_killed(tmp_path):

@@ -9,7 +9,8 @@ from services.edge.identity import own_key_id
 from services.local.anthropic.books import Served
 from services.local.anthropic.usage import CacheCreation, Usage
 from services.rating.book.file import load
-from tests.chaos.judge import Evidence, Row, judge
+from tests.chaos.evidence import Evidence, Row
+from tests.chaos.judge import judge
 from tests.chaos.traffic import KEYS, Ask, Receipt
 
 BOOK = load("", "")

@@ -2,7 +2,11 @@
 
 import random
 from datetime import datetime
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
+
+from schemas.exchange import Operation
+from schemas.ids import VirtualKeyId
+from services.edge.identity import own_key_id
 
 MODELS = ("claude-sonnet-5-5", "claude-opus-5-5", "claude-haiku-4-5")
 UNKNOWN_MODEL = "claude-unheard-of-9"  # served, but in no price book
@@ -17,8 +21,33 @@ Ending = Literal["complete", "error", "error_event", "cut", "hung_up", "turned_a
 one of 400 and more, in full; `error_event` a stream that says it failed; `turned_away` no answer at all."""
 
 
+class Asked(Protocol):
+    """What every request has, whatever it is for: how it is sent, and how it must be booked."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def tag(self) -> str: ...
+    @property
+    def end_user(self) -> str: ...
+    @property
+    def is_stream(self) -> bool: ...
+    @property
+    def hangs_up_after(self) -> int | None: ...
+    @property
+    def virtual_key_id(self) -> VirtualKeyId: ...
+    @property
+    def operation(self) -> Operation: ...
+    def headers(self) -> dict[str, str]: ...
+    def body(self) -> dict[str, object] | None: ...
+
+
 class Ask(NamedTuple):
-    """One request as a client makes it."""
+    """One request for a message, or for its tokens to be counted, as a client makes it."""
 
     key: str = KEYS[0]
     tag: str = TAGS[0]
@@ -33,8 +62,20 @@ class Ask(NamedTuple):
     hangs_up_after: int | None = None  # chunks of the answer; None stays to the end
 
     @property
+    def method(self) -> str:
+        return "POST"
+
+    @property
     def path(self) -> str:
         return "/v1/messages/count_tokens" if self.is_count else "/v1/messages"
+
+    @property
+    def operation(self) -> Operation:
+        return "count_tokens" if self.is_count else "messages"
+
+    @property
+    def virtual_key_id(self) -> VirtualKeyId:
+        return own_key_id(self.key, "")
 
     def headers(self) -> dict[str, str]:
         headers = {
@@ -64,7 +105,7 @@ class Ask(NamedTuple):
 class Receipt(NamedTuple):
     """What a client has of one exchange, by its own account."""
 
-    ask: Ask
+    ask: Asked
     sent_at: datetime
     ending: Ending
     edge: str = ""
@@ -75,6 +116,7 @@ class Receipt(NamedTuple):
     model_served: str = ""
     usage: dict | None = None
     error: str = ""
+    answer: bytes = b""  # of a call on batches, where it is complete
 
 
 def next_ask(dice: random.Random) -> Ask:

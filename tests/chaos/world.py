@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Literal
 
 import httpx
-import msgspec
 import yaml
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from schemas.topics import EDGES, USAGE, topic
-from services.local.anthropic.books import Served
+from schemas.topics import BATCH_FACTS, EDGES, USAGE, topic
 from services.runtime.clickhouse import ClickHouse, ClickHouseConfig
 from services.runtime.spool.survey import surveyed
 from services.sink.handler import TOPICS as SINK_TOPICS
+from tests.chaos.anthropic_side import AnthropicSide
+from tests.chaos.batch_traffic import Key
 from tests.chaos.brokers import ApacheKafka, LocalKafka
 from tests.chaos.processes import Command, Managed, python
 from tests.chaos.proxy import Door
@@ -29,15 +29,28 @@ KafkaKind = Literal["local", "apache"]
 # What tests stand on where nobody says otherwise: the stand-in, or three brokers of Apache Kafka.
 KAFKA: KafkaKind = "apache" if os.environ.get("TOLLHOUSE_CHAOS_KAFKA") == "apache" else "local"
 
-EDGES_COUNT = 2
-REPLICAS = 2  # of rating and sink each
+EDGES_COUNT = 2  # whose callers come with keys of their own
+GATEWAYS_COUNT = 2  # edges with the gateway's credential and virtual keys: those that batches are made at
+CONSUMERS = ("rating", "sink", "batch-tracker")
+REPLICAS = 2  # of each consumer
+SERVERS = 3  # Kafka, ClickHouse, Anthropic
 EDGE_SHUTDOWN_S_MAX = 10
 UPSTREAM_READ_S_MAX = 5.0  # longer than the door before it is ever stalled
+MASTER_KEY = "sk-chaos-master-0123456789"
+GATEWAYS_KEY = "sk-ant-chaos-gateway-0123456789"
+# Whose keys there are: two of one team, and one of none.
+TEAMS = ("ledger", "ledger", "")
+# A batch is looked at often, and what Anthropic lists as well: a run lasts minutes.
+LOOKS = {"poll_s_min": 0.5, "poll_s_max": 2.0, "list_interval_s": 5.0, "requests_per_minute_max": 3_000}
+# What is nobody's waits for news of its creator, which may lie in the spool of an edge that is away.
+ADOPT_GRACE_S = 25.0
 GROUP_TOPICS = {
+    "tollhouse.batch-tracker": (BATCH_FACTS,),
     "tollhouse.rating": (USAGE,),
     "tollhouse.sink": tuple(name for name in SINK_TOPICS if name != EDGES),
 }
 CLIENT_TIMEOUT_MS = 10_000
+TOPIC_RETRY_MS = 10  # aiokafka sleeps so long, by default 100 ms, for each topic that it asks about first
 QUIET_S_MAX = 150.0
 QUIET_POLL_S = 0.25
 READY = "/health/readiness"
@@ -48,13 +61,16 @@ ANSWER_TIMEOUT_MS = 5_000
 class World:
     """The processes by name, the doors by name, and what can be read of their state."""
 
-    def __init__(self, data_dir: Path, kafka: KafkaKind = KAFKA):
+    def __init__(self, data_dir: Path, kafka: KafkaKind = KAFKA, adopt_grace_s: float = ADOPT_GRACE_S):
         self.data_dir = data_dir
         self.logs = data_dir / "logs"
         self.spool_root = data_dir / "spool"
-        port = free_ports(3 + EDGES_COUNT + 2 * REPLICAS)
-        self._ports = iter(range(port, port + 3 + EDGES_COUNT + 2 * REPLICAS))
-        kafka_port, self.clickhouse_port, self.upstream_port = (next(self._ports) for _ in range(3))
+        count = SERVERS + EDGES_COUNT + GATEWAYS_COUNT + len(CONSUMERS) * REPLICAS
+        port = free_ports(count)
+        self._ports = iter(range(port, port + count))
+        self._adopt_grace_s = adopt_grace_s
+        kafka_port, self.clickhouse_port, self.upstream_port = (next(self._ports) for _ in range(SERVERS))
+        self.anthropic = AnthropicSide(self.upstream_port)
         self.kafka = (
             ApacheKafka(data_dir) if kafka == "apache" else LocalKafka(data_dir, kafka_port, self.logs)
         )
@@ -64,6 +80,8 @@ class World:
         }
         self.processes: dict[str, Managed] = {}
         self.edge_urls: list[str] = []
+        self.gateway_urls: list[str] = []
+        self.keys: list[Key] = []
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator["World"]:
@@ -80,15 +98,30 @@ class World:
         self._add(
             "clickhouse", python("services.local.clickhouse", *clickhouse), self.clickhouse_port, "/ping"
         )
-        upstream = ("--port", self.upstream_port)
+        # Where Anthropic's answers say that it is must be where edges find it.
+        upstream = ("--port", self.upstream_port, "--base-url", self.doors["upstream-door"].url)
         self._add("anthropic", python("services.local.anthropic", *upstream), self.upstream_port, "")
         servers = [self.processes[name] for name in ("clickhouse", "anthropic")]
         await asyncio.gather(self.kafka.start(), *(_started(each) for each in servers))
         await self._migrate()
-        services = [self._service("edge", number, next(self._ports)) for number in range(1, EDGES_COUNT + 1)]
-        for room in ("rating", "sink"):
-            services += [self._service(room, number, next(self._ports)) for number in range(1, REPLICAS + 1)]
-        await asyncio.gather(*(_started(each) for each in services))
+        edges = [self._service("edge", number) for number in range(1, EDGES_COUNT + GATEWAYS_COUNT + 1)]
+        consumers = [self._service(room, number) for room in CONSUMERS for number in range(1, REPLICAS + 1)]
+        await asyncio.gather(*(_started(each) for each in (*edges, *consumers)))
+        self.edge_urls += [edge.url for edge in edges[:EDGES_COUNT]]
+        self.gateway_urls += [edge.url for edge in edges[EDGES_COUNT:]]
+        self.keys += await self._made_keys(edges[-1].address)
+
+    async def _made_keys(self, address: str) -> list[Key]:
+        headers = {"authorization": f"Bearer {MASTER_KEY}"}
+        async with httpx.AsyncClient(base_url=address, headers=headers, trust_env=False, timeout=30) as admin:
+            for team in sorted({*TEAMS} - {""}):
+                (await admin.post("/team/new", json={"team_id": team})).raise_for_status()
+            keys: list[Key] = []
+            for number, team in enumerate(TEAMS, start=1):
+                asked = {"key_alias": f"chaos-{number}", **({"team_id": team} if team else {})}
+                made = (await admin.post("/key/generate", json=asked)).raise_for_status().json()
+                keys.append(Key(made["key"], made["virtual_key_id"], made["key_alias"], team))
+        return keys
 
     async def _migrate(self) -> None:
         migration = Command("migrate", python("services.cli", "migrate"), self.environ("migrate", {}), 0, "")
@@ -105,17 +138,15 @@ class World:
         self.processes[name] = Managed(Command(name, argv, environ, port, probe), self.logs)
         return self.processes[name]
 
-    def _service(self, room: str, number: int, port: int) -> Managed:
-        name, settings = f"{room}-{number}", {"host": "127.0.0.1", "port": port}
+    def _service(self, room: str, number: int) -> Managed:
+        name, port = f"{room}-{number}", next(self._ports)
+        settings = {"host": "127.0.0.1", "port": port}
         if room == "edge":
-            settings |= self.edge_section()
+            settings |= self.edge_section() if number <= EDGES_COUNT else self._gateway_section()
         else:
-            settings["group_instance_id"] = name
-        environ = self.environ(name, {room: settings})
-        process = self._add(name, python("services.cli", room), port, READY, **environ)
-        if room == "edge":
-            self.edge_urls.append(process.url)
-        return process
+            settings |= {"group_instance_id": name, **(self._looks() if room == "batch-tracker" else {})}
+        environ = self.environ(name, {room.replace("-", "_"): settings})
+        return self._add(name, python("services.cli", room), port, READY, **environ)
 
     def another(self, room: str, name: str, settings: Mapping[str, object], kafka: str = "") -> Managed:
         """One more process of a room, with settings of its own; the caller starts it, and ends it."""
@@ -125,12 +156,26 @@ class World:
         return Managed(Command(name, python("services.cli", room), environ, port, READY), self.logs)
 
     def edge_section(self) -> dict[str, object]:
-        """What every edge is told but its address."""
+        """What an edge is told but its address, whose callers come with keys of their own."""
         return {
             "shutdown_s_max": EDGE_SHUTDOWN_S_MAX,
-            "upstream": {"base_url": self.doors["upstream-door"].url, "read_s_max": UPSTREAM_READ_S_MAX},
+            "upstream": self._upstream(),
             "spool": {"directory": str(self.spool_root)},
         }
+
+    def _gateway_section(self) -> dict[str, object]:
+        return {
+            **self.edge_section(),
+            "upstream": {**self._upstream(), "api_key": GATEWAYS_KEY},
+            "master_key": MASTER_KEY,
+        }
+
+    def _looks(self) -> dict[str, object]:
+        upstream = {**self._upstream(), "api_key": GATEWAYS_KEY}
+        return {**LOOKS, "adopt_grace_s": self._adopt_grace_s, "upstream": upstream}
+
+    def _upstream(self) -> dict[str, object]:
+        return {"base_url": self.doors["upstream-door"].url, "read_s_max": UPSTREAM_READ_S_MAX}
 
     def environ(self, name: str, sections: Mapping[str, object], servers: str = "") -> dict[str, str]:
         """Write a process's configuration file, and give the environment that names it."""
@@ -153,9 +198,8 @@ class World:
     async def told(self, *arguments: object) -> tuple[int, str]:
         """Run `tollhouse` with arguments, and give its exit code and what it says."""
         name = f"command-{uuid.uuid4().hex[:8]}"
-        process = Managed(
-            Command(name, python("services.cli", *arguments), self.environ(name, {}), 0, ""), self.logs
-        )
+        environ = self.environ(name, {"batch_tracker": self._looks()})
+        process = Managed(Command(name, python("services.cli", *arguments), environ, 0, ""), self.logs)
         await process.start()
         return await process.wait(), process.last_words(lines=200)
 
@@ -212,12 +256,6 @@ class World:
         async with ClickHouse(config) as clickhouse:
             return [tuple(row) for row in await clickhouse.rows(sql)]
 
-    async def served(self) -> list[Served]:
-        """The books of the simulated Anthropic API, past the door."""
-        async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
-            answer = await client.get(f"http://127.0.0.1:{self.upstream_port}/simulation/served")
-        return [msgspec.json.decode(line, type=Served) for line in answer.content.splitlines()]
-
     @contextlib.asynccontextmanager
     async def _admin(self) -> AsyncIterator[AIOKafkaAdminClient]:
         admin = AIOKafkaAdminClient(
@@ -231,7 +269,11 @@ class World:
 
     @contextlib.asynccontextmanager
     async def _reader(self) -> AsyncIterator[AIOKafkaConsumer]:
-        reader = AIOKafkaConsumer(bootstrap_servers=self.kafka.servers, request_timeout_ms=CLIENT_TIMEOUT_MS)
+        reader = AIOKafkaConsumer(
+            bootstrap_servers=self.kafka.servers,
+            request_timeout_ms=CLIENT_TIMEOUT_MS,
+            retry_backoff_ms=TOPIC_RETRY_MS,
+        )
         await reader.start()
         try:
             yield reader

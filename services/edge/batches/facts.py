@@ -96,9 +96,9 @@ def record_of(
     return events.record(topics.BATCH_FACTS, event, at)
 
 
-def owner_record(batch: BatchObject, exchange: Exchange, at: datetime) -> OutgoingRecord:
-    """Write down whose a batch is, as it is published."""
-    event = BatchOwner(
+def owner(batch: BatchObject, exchange: Exchange, at: datetime) -> BatchOwner:
+    """Say whose a batch is."""
+    return BatchOwner(
         batch_id=batch.id,
         at=at,
         edge_id=exchange.edge_id,
@@ -107,4 +107,8 @@ def owner_record(batch: BatchObject, exchange: Exchange, at: datetime) -> Outgoi
         virtual_key_id=exchange.attribution.virtual_key_id,
         team_id=exchange.attribution.team_id,
     )
-    return events.record(topics.BATCH_OWNERS, event, at)
+
+
+def owner_record(owner: BatchOwner) -> OutgoingRecord:
+    """Write it as it is published."""
+    return events.record(topics.BATCH_OWNERS, owner, owner.at)

@@ -14,7 +14,6 @@ from services.edge.batches.facts import Remembered
 from services.edge.batches.intake import BatchBody
 from services.edge.batches.objects import BatchObject, batches_in
 from services.edge.batches.own_list import OwnList
-from services.edge.batches.owners import holder_of
 from services.edge.batches.ownership import Ownership
 from services.edge.batches.results import ResultsReader
 from services.edge.batches.upstream import asked
@@ -69,19 +68,22 @@ class BatchAnswer(NamedTuple):
     async def _tell_created(self, batch: BatchObject, body: BatchBody, passage: Passage) -> None:
         upload = body.upload
         fact = facts.created(batch, upload.view, passage.exchange, self.credential, upload.item_chunks)
-        records = [_record(batch.id, fact, passage)]
-        if self.ownership is not None:
-            holder = holder_of(passage.exchange.attribution)
-            self.ownership.made_here(batch.id, holder, batch.created_at)
-            records.append(facts.owner_record(batch, passage.exchange, datetime.now(UTC)))
-        passage.add(records)
+        owner = facts.owner(batch, passage.exchange, datetime.now(UTC))
+        owned = facts.owner_record(owner)
+        records = [_record(batch.id, fact, passage), *([owned] if self.ownership is not None else [])]
         chunks = facts.items(upload.items())
         try:
+            # The first portion, which is all of most batches, lies in one entry with the creation: whoever
+            # is killed in between leaves both or none.
             while (chunk := await body.run(_next_chunk, chunks)) is not None:
-                passage.add([_record(batch.id, chunk, passage)])
+                passage.add([*records, _record(batch.id, chunk, passage)])
+                records = []
         except OSError as exc:
             log.error("batch_items.lost", batch_id=batch.id, error=exc.strerror)
             metrics.edge_records_lost.labels("added").inc()
+        passage.add(records)
+        if self.ownership is not None:
+            await self.ownership.made_here(owner, owned)
 
 
 class ResultsDownload(NamedTuple):

@@ -290,7 +290,7 @@ def test_the_commands_manage_keys_and_teams(tmp_path):
         return done.exit_code, done.stdout, done.stderr
 
     def session(url):
-        code, out, _ = tollhouse(url, "teams", "create", "--id", "search", "--alias", "Search", "--json")
+        code, out, _ = tollhouse(url, "teams", "create", "search", "--alias", "Search", "--json")
         assert (code, json.loads(out)["team_alias"]) == (0, "Search")
         fields = ("--alias", "backend", "--team", "search", "--model", "claude-haiku-*", "--metadata", "a=b")
         code, out, err = tollhouse(url, "keys", "create", *fields)

@@ -8,10 +8,12 @@ import pytest
 from schemas import codec
 from schemas.batches import BatchOwner
 from schemas.keys import VirtualKey
+from services.edge.batches.facts import owner_record
 from services.edge.batches.owners import Owners, Span, holder_of, holders_of
 from services.edge.batches.ownership import Ownership
 from services.edge.refusals import BATCH_NOT_FOUND, OWNERS_UNREAD
 from services.edge.registry.rights import Grant
+from services.runtime.publisher import PublishFailed
 
 AT = datetime(2026, 11, 22, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -128,15 +130,52 @@ def test_where_it_cannot_be_known_whose_a_batch_is_the_caller_is_told_to_try_aga
 def test_a_batch_that_was_made_here_is_known_before_kafka_says_so():
     async def scenario():
         ownership = Ownership(owner_s_max=0.01)
-        ownership.made_here("msgbatch_1", "key:vk_1", AT)
+        await ownership.made_here(owner(), owner_record(owner()))
         assert await ownership.refusal("msgbatch_1", ("key:vk_1",)) is None
         ownership.begin_anew()
-        ownership.made_here("msgbatch_2", "key:vk_1", AT)
+        await ownership.made_here(owner("msgbatch_2"), owner_record(owner("msgbatch_2")))
         take(ownership, owner("msgbatch_3"))
         for number, refusal in (("1", BATCH_NOT_FOUND), ("2", None), ("3", None)):
             assert await ownership.refusal(f"msgbatch_{number}", ("key:vk_1",)) == refusal
 
     asyncio.run(scenario())
+
+
+class Kafka:
+    """Takes records, or does not."""
+
+    def __init__(self, error=None):
+        self.error = error
+        self.taken = []
+
+    async def publish(self, records):
+        if self.error is not None:
+            raise self.error
+        self.taken += records
+        return []
+
+
+def test_whose_a_batch_is_stands_on_the_topic_before_its_creator_knows_its_id():
+    kafka = Kafka()
+    asyncio.run(Ownership(kafka).made_here(owner(), owner_record(owner())))
+    assert [codec.decode(BatchOwner, each.value) for each in kafka.taken] == [owner()]
+
+
+def test_where_kafka_does_not_take_it_the_creator_is_answered_all_the_same():
+    async def scenario():
+        ownership = Ownership(Kafka(PublishFailed("NodeNotReadyError")), owner_s_max=0.01)
+        await ownership.made_here(owner(), owner_record(owner()))
+        assert await ownership.refusal("msgbatch_1", ("key:vk_1",)) is None
+
+    asyncio.run(scenario())
+
+
+def test_a_kafka_that_is_away_is_not_asked():
+    kafka = Kafka()
+    ownership = Ownership(kafka)
+    ownership.is_away = True
+    asyncio.run(ownership.made_here(owner(), owner_record(owner())))
+    assert kafka.taken == []
 
 
 def test_a_record_that_is_no_owner_is_not_taken():
