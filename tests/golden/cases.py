@@ -18,6 +18,7 @@ CONTEXT = (
     "outcome",
     "usage_status",
     "http_status",
+    "error_type",
     "stop_reason",
     "requested",
 )
