@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -62,7 +63,8 @@ class Admitted(NamedTuple):
         """The models asked for, as far as that is known; None where it is not."""
         if isinstance(self.body, BatchBody):
             return self.body.upload.view.models_asked_for()
-        return (self.view.model,) if self.view.model else None
+        view = self.view
+        return (view.model, *view.beside) if view.model and view.beside is not None else None
 
     @property
     def sees_only_own(self) -> Grant | None:
@@ -122,7 +124,7 @@ class Admission:
         aliases = aliases_of(known.caller.grant) if _is_always_read(known.target) else NO_ALIASES
         try:
             came = await whole_body(receive, known.config.body_bytes_max, lease)
-            read = await self._read(came, joined(headers, b"content-encoding"), known.target, aliases)
+            read = await self._read(came, joined(headers, b"content-encoding"), known, aliases)
             lease.grow(max(len(read.content) - len(came), 0))  # a few bytes of a coding can be MiB without it
         except BodyTooSlow:
             return BODY_TOO_SLOW
@@ -139,7 +141,7 @@ class Admission:
     async def _with_batch(
         self, known: Admitted, receive: Receive, headers: RawHeaders, lease: BodyLease
     ) -> Admitted | Refusal:
-        rules = ItemRules(aliases_of(known.caller.grant), self._is_blocked)
+        rules = ItemRules(aliases_of(known.caller.grant), self._is_blocked, known.caller.is_restricted)
         try:
             body = await self._intake.take(receive, headers, known.config, lease, rules)
         except BodyTooSlow:
@@ -161,16 +163,17 @@ class Admission:
         end_user = self._registry.table.end_user(end_user_id)
         return end_user is not None and end_user.blocked
 
-    async def _read(self, came: bytes, coding: str, target: Target, aliases: Aliases) -> ReadBody:
-        bytes_max = self._config.decoded_body_bytes_max
+    async def _read(self, came: bytes, coding: str, known: Admitted, aliases: Aliases) -> ReadBody:
+        read = partial(read_coded_body, every_model=known.caller.is_restricted)
+        bytes_max = known.config.decoded_body_bytes_max
         if not came:
             return ReadBody(BodyView(), came)
         try:
             if coding or len(came) > READ_ON_LOOP_BYTES_MAX:
-                return await asyncio.to_thread(read_coded_body, came, coding, bytes_max, aliases)
-            return read_coded_body(came, coding, bytes_max, aliases)
+                return await asyncio.to_thread(read, came, coding, bytes_max, aliases)
+            return read(came, coding, bytes_max, aliases)
         except DecodedTooLarge:
-            if _is_always_read(target):
+            if _is_always_read(known.target):
                 raise
             return ReadBody(BodyView(), came)  # as a body that is too long to be read first
 

@@ -121,7 +121,7 @@ class Gateway:
             attribution = self._attribution(scope["headers"], admitted)
             if admitted.refusal is None:
                 denied = self._denial(scope, admitted, attribution)
-                denied = denied or await self._batch_answers.refusal(scope["method"], admitted)
+                denied = denied or await self._batch_answers.refusal(scope, admitted)
                 admitted = admitted._replace(refusal=denied)
             if admitted.config.disable_end_user_cost_tracking:
                 attribution = without_end_user(attribution)

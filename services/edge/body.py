@@ -4,7 +4,7 @@ With neither the body stays the very bytes that came; with one, every byte aroun
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from types import MappingProxyType
 from typing import Literal, NamedTuple, cast
@@ -13,6 +13,7 @@ import msgspec
 
 from schemas.codec import UNREADABLE
 from schemas.usage_rules import CacheTtls
+from services.edge.models_beside import models_beside
 from services.edge.registry.aliases import NO_ALIASES, Aliases
 
 METADATA_KEY = b"litellm_metadata"
@@ -32,7 +33,8 @@ Fault = Literal["", "model_twice", "too_many_members"]
 class BodyView(NamedTuple):
     """What one request body says to the meter; empty where it is not a JSON object.
 
-    `model` is the one that goes up: in place of an alias that was asked for, what it stands for.
+    `model` is the one that goes up: in place of an alias that was asked for, what it stands for. Those that
+    are named `beside` it are known only where they were asked for, and None where they cannot be read.
     With a fault it may not go up: upstream and the meter could read it differently.
     """
 
@@ -43,6 +45,7 @@ class BodyView(NamedTuple):
     is_metadata_too_long: bool = False
     cache_ttls: CacheTtls = "none"
     fault: Fault = ""
+    beside: tuple[str, ...] | None = ()
 
 
 _ABSENT = msgspec.Raw(b"")
@@ -92,6 +95,8 @@ _CACHE_CONTROL = msgspec.json.Decoder(_CacheControl)
 # How the name stands in JSON, and how an escape of any of its letters begins: "m" is \u006d.
 _MODEL_PLAIN = b'"model"'
 _MODEL_ESCAPED = b"\\u006"
+_FALLBACKS_PLAIN = b'"fallbacks"'
+_ESCAPED = b"\\u00"
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 # A key, with the comma before it unless it is the first, up to its value.
 _KEY = re.compile(rb"[ \t\r\n]*+,?[ \t\r\n]*+(" + _STRING + rb")[ \t\r\n]*+:[ \t\r\n]*+", re.DOTALL)
@@ -103,24 +108,33 @@ _CACHE_MARK = b'"cache_control"'
 _MARKED = re.compile(rb"[ \t\r\n]*+:[ \t\r\n]*+(\{[^{}]*+\})")
 
 
-def read_body(body: bytes, aliases: Aliases = NO_ALIASES) -> tuple[BodyView, bytes]:
+def read_body(
+    body: bytes, aliases: Aliases = NO_ALIASES, *, every_model: bool = False
+) -> tuple[BodyView, bytes]:
     """Give what the body says, and the body that goes upstream: the very same object where nothing changes.
 
     What is not a JSON object passes as it came: upstream answers for it in its own words.
     """
-    view, edits = read_parts(body, aliases)
+    view, edits = read_parts(body, aliases, every_model=every_model)
     return view, _edited(edits, body) if edits else body
 
 
-def read_parts(body: bytes, aliases: Aliases = NO_ALIASES) -> tuple[BodyView, list[Edit]]:
-    """Give what the body says, and what of it does not go up as it came; in order, none over another."""
+def read_parts(
+    body: bytes, aliases: Aliases = NO_ALIASES, *, every_model: bool = False
+) -> tuple[BodyView, list[Edit]]:
+    """Give what the body says, and what of it does not go up as it came; in order, none over another.
+
+    With `every_model` also which models it names beside its own.
+    """
     try:
         read = _MEMBERS.decode(body)
         asked = _text(read.model, MODEL_BYTES_MAX)
         model = aliases.get(asked, asked) if aliases else asked
-        is_walked = model != asked or _needs_walk(body, read)
+        is_walked = model != asked or _needs_walk(body, read) or (every_model and _may_name_others(body))
         members = list(islice(walked(body, read, _FIELDS), MEMBERS_MAX + 1)) if is_walked else []
         view = _view(read, model, members, body)
+        if every_model and members:
+            view = view._replace(beside=models_beside(_values(members, body)))
     except UNREADABLE:
         return BodyView(), []
     if view.fault or not is_walked:
@@ -135,6 +149,11 @@ def read_parts(body: bytes, aliases: Aliases = NO_ALIASES) -> tuple[BodyView, li
 def _needs_walk(body: bytes, read: _Members) -> bool:
     """Say whether there is a member to cut, or might be a second `model`; most bodies have neither."""
     return len(read.litellm_metadata) > 0 or body.count(_MODEL_PLAIN) > 1 or _MODEL_ESCAPED in body
+
+
+def _may_name_others(body: bytes) -> bool:
+    """Say whether a model may be named that is not called `model`, or in a spelling of its own."""
+    return _FALLBACKS_PLAIN in body or _ESCAPED in body
 
 
 def _view(read: _Members, model: str, members: list[Member], body: bytes) -> BodyView:
@@ -198,6 +217,13 @@ def cuts_of(name: bytes, members: Sequence[Member]) -> list[Edit]:
         begin = members[last_kept].end if last_kept >= 0 else members[0].start
         cuts.append((begin, members[-1].end, b""))
     return cuts
+
+
+def _values(members: Iterable[Member], body: bytes) -> Iterator[tuple[bytes, bytes]]:
+    for member in members:
+        key = _KEY.match(body, member.start)
+        assert key is not None, "a member begins with its key"
+        yield member.name, body[key.end() : member.end]
 
 
 def _renaming(read: _Members, model: str, members: Sequence[Member]) -> Edit:

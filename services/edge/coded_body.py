@@ -22,7 +22,9 @@ class ReadBody(NamedTuple):
     is_decoded: bool = False
 
 
-def read_coded_body(came: bytes, coding: str, bytes_max: int, aliases: Aliases = NO_ALIASES) -> ReadBody:
+def read_coded_body(
+    came: bytes, coding: str, bytes_max: int, aliases: Aliases = NO_ALIASES, *, every_model: bool = False
+) -> ReadBody:
     """Read a body in any content coding; DecodedTooLarge where it decodes to more than `bytes_max`.
 
     A coding that we do not know, or that the body is not in, is upstream's to answer for.
@@ -31,7 +33,7 @@ def read_coded_body(came: bytes, coding: str, bytes_max: int, aliases: Aliases =
         plain = came if coding.lower() in ("", "identity") else _decoded(came, coding, bytes_max)
     except CannotDecode:
         return ReadBody(BodyView(), came)
-    view, content = read_body(plain, aliases)
+    view, content = read_body(plain, aliases, every_model=every_model)
     is_changed = content is not plain  # by its length it cannot be told: one name may be as long as another
     return ReadBody(view, content if is_changed else came, is_changed and plain is not came)
 

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from schemas.ids import VirtualKeyId
 from services.edge.headers import RawHeaders
-from services.edge.registry.rights import Grant, KeyFault
+from services.edge.registry.rights import Grant, KeyFault, restricts_models
 
 # What the own-key hash is bound to where the operator sets no secret: it keeps a key's hash apart from
 # the same key's hash elsewhere, and the same on every edge.
@@ -30,6 +30,11 @@ class Caller(NamedTuple):
     virtual_key_id: VirtualKeyId
     forwards_own_credential: bool
     grant: Grant | None = None
+
+    @property
+    def is_restricted(self) -> bool:
+        """Whether there is a model that the caller may not use."""
+        return self.grant is not None and restricts_models(self.grant)
 
 
 class Credentials(NamedTuple):

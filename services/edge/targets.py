@@ -95,8 +95,8 @@ def creates_batch(method: str, target: Target) -> bool:
 
 
 def lists_batches(method: str, target: Target) -> bool:
-    """Say whether this is the call that lists message batches."""
-    return method == "GET" and target.endpoint == BATCHES
+    """Say whether an answer may list message batches; by what else upstream may take for a GET as well."""
+    return method not in ("POST", "HEAD") and target.endpoint == BATCHES
 
 
 def batch_id_of(target: Target) -> str | None:

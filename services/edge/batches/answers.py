@@ -7,7 +7,7 @@ from schemas.batches import OWN_KEY
 from services.edge.admission import Admitted
 from services.edge.batches.facts import Remembered
 from services.edge.batches.intake import BatchBody
-from services.edge.batches.listing import Listing
+from services.edge.batches.listing import Listing, cursors_in
 from services.edge.batches.own_list import OwnList
 from services.edge.batches.owners import holders_of
 from services.edge.batches.ownership import Ownership
@@ -26,16 +26,22 @@ class BatchAnswers:
         self._base_path = base_path
         self._remembered = Remembered()
 
-    async def refusal(self, method: str, admitted: Admitted) -> Refusal | None:
+    async def refusal(self, scope: Mapping[str, Any], admitted: Admitted) -> Refusal | None:
         """Say why the caller does not get at the batches that it asks for, if it does not."""
-        grant = admitted.sees_only_own
-        if grant is None or admitted.target.operation not in ("batches", "other"):
+        grant, target = admitted.sees_only_own, admitted.target
+        if grant is None or target.operation not in ("batches", "other"):
             return None
-        batch_id = batch_id_of(admitted.target)
-        if batch_id is not None:
-            return await self._ownership.refusal(batch_id, holders_of(grant))
-        is_unread = lists_batches(method, admitted.target) and not self._ownership.is_read
-        return OWNERS_UNREAD if is_unread else None
+        batch_id = batch_id_of(target)
+        named = [batch_id] if batch_id is not None else []
+        if lists_batches(scope["method"], target):
+            if not self._ownership.is_read:
+                return OWNERS_UNREAD
+            named += cursors_in(scope["query_string"])
+        for each in named:
+            refusal = await self._ownership.refusal(each, holders_of(grant))
+            if refusal is not None:
+                return refusal
+        return None
 
     def to(
         self, scope: Mapping[str, Any], admitted: Admitted, up: RawHeaders

@@ -37,7 +37,7 @@ _FIELDS = {name.encode(): name for name in _Item.__struct_fields__}
 _ITEM = msgspec.json.Decoder(_Item)
 
 
-def read_item(item: bytes, aliases: Aliases = NO_ALIASES) -> ItemView:
+def read_item(item: bytes, aliases: Aliases = NO_ALIASES, *, every_model: bool = False) -> ItemView:
     """Read an item, which is valid JSON; what is no object is upstream's to answer for."""
     try:
         read = _ITEM.decode(item)
@@ -51,7 +51,7 @@ def read_item(item: bytes, aliases: Aliases = NO_ALIASES) -> ItemView:
     params = _once(PARAMS, members)
     if params is None:
         return ItemView(custom_id)
-    view, edits = read_parts(bytes(read.params), aliases)
+    view, edits = read_parts(bytes(read.params), aliases, every_model=every_model)
     if view.fault:
         raise ItemFault("params.model" if view.fault == "model_twice" else "")
     begin = params.end - len(read.params)

@@ -18,9 +18,10 @@ from services.edge.batches.owners import Span
 # Anthropic's default for `limit`, and its most.
 LIMIT_DEFAULT = 20
 LIMIT_MAX = 1000
-# Asked for after the first, of LIMIT_MAX batches each; where there is more to see still, the answer says so.
-PAGES_MAX = 10
+# Asked for after the first, of LIMIT_MAX batches each.
+PAGES_MAX = 50
 
+_CURSORS = ("after_id", "before_id")
 _NOBODYS = Span(datetime.max.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UTC))
 
 
@@ -31,6 +32,16 @@ class _Own(NamedTuple):
 
 class NotAPage(Exception):
     """The answer is no page of batches that can be read."""
+
+
+class TooFar(Exception):
+    """PAGES_MAX pages showed none of the caller's, and there are more."""
+
+
+def cursors_in(query: bytes) -> list[str]:
+    """Name the batches that a list call would begin behind, or before; each as often as it stands there."""
+    asked = parse_qsl(query.decode("ascii"), keep_blank_values=True)
+    return [value for name, value in asked if name in _CURSORS and value]
 
 
 class Listing:
@@ -49,12 +60,11 @@ class Listing:
         self._first: dict[str, msgspec.Raw] | None = None
         self._own: list[_Own] = []
         self._has_more = False
-        self._end = ""  # what the caller goes on from where the last page showed none of its own
         self._pages = 0
         self._as_it_came = b""
 
     def take(self, body: bytes) -> bytes | None:
-        """Take in a page and give the query for the next one, or None where it is enough; NotAPage."""
+        """Take in a page and give the query for the next one, None where it is enough; NotAPage, TooFar."""
         page = page_in(body)
         if page is None or page.data is None:
             raise NotAPage
@@ -75,8 +85,9 @@ class Listing:
             return None
         assert farthest is not None, "a page without batches is the last"
         if self._pages > PAGES_MAX:
-            self._end = farthest.id
-            return None
+            if not self._own:
+                raise TooFar
+            return None  # the caller goes on behind the last of its own
         return self._query(farthest.id)
 
     def answer(self) -> bytes:
@@ -86,10 +97,6 @@ class Listing:
         assert self._first is not None, "an answer is written when there is one"
         ids = [each.batch_id for each in self._own]
         first, last = (ids[0], ids[-1]) if ids else (None, None)
-        if self._end and self._is_backward:
-            first = self._end
-        elif self._end:
-            last = self._end
         page = {
             "data": [each.text for each in self._own],
             "has_more": self._has_more,
@@ -116,7 +123,7 @@ class Listing:
 
     def _query(self, cursor: str) -> bytes:
         """Ask for as much as there is behind a batch; what else the caller asked for stays."""
-        others = [each for each in self._asked if each[0] not in ("limit", "after_id", "before_id")]
+        others = [each for each in self._asked if each[0] not in ("limit", *_CURSORS)]
         return urlencode([*others, ("limit", str(LIMIT_MAX)), (self._cursor, cursor)]).encode()
 
 

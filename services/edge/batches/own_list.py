@@ -3,7 +3,7 @@
 import asyncio
 from typing import NamedTuple
 
-from services.edge.batches.listing import Listing, NotAPage
+from services.edge.batches.listing import Listing, NotAPage, TooFar
 from services.edge.batches.upstream import asked
 from services.edge.headers import RawHeaders
 from services.edge.results_url import BATCH_BYTES_MAX
@@ -27,6 +27,6 @@ class OwnList(NamedTuple):
         try:
             while (query := await asyncio.to_thread(self.listing.take, came)) is not None:
                 came = await asked(transport, self.path + b"?" + query, self.headers, BATCH_BYTES_MAX)
-        except NotAPage as exc:
-            raise ListCut from exc
+        except (NotAPage, TooFar) as exc:
+            raise ListCut(type(exc).__name__) from exc
         return self.listing.answer()

@@ -37,7 +37,6 @@ class Ownership(Followed):
         self._publisher = publisher
         self._owner_s_max = owner_s_max
         self.owners = Owners()
-        self._anew = self.owners
         self._is_read = is_read
         self._news = asyncio.Event()
 
@@ -47,19 +46,18 @@ class Ownership(Followed):
         return self._is_read
 
     def begin_anew(self) -> None:
-        """Build anew beside what is known."""
-        self._anew = Owners()
+        """Go on with what is known: nothing changes hands, and no record is ever taken back."""
 
     def take(self, key: str, value: bytes | None) -> None:
         """Take in whose a batch is."""
         if value is None:
             return
         owner = codec.decode(BatchOwner, value)
-        self._anew.put(owner.batch_id, holder_of(owner), owner.created_at)
+        self.owners.put(owner.batch_id, holder_of(owner), owner.created_at)
 
     def come_to_end(self) -> int:
         """Let count what was read, and have everybody who waits look again."""
-        self.owners, self._is_read = self._anew, True
+        self._is_read = True
         news, self._news = self._news, asyncio.Event()
         news.set()
         return len(self.owners)
@@ -70,8 +68,7 @@ class Ownership(Followed):
         The record is in the spool as well, which may be far behind, or be left by a process that is killed;
         that it is published twice does no harm.
         """
-        for owners in (self._anew, self.owners):
-            owners.put(owner.batch_id, holder_of(owner), owner.created_at)
+        self.owners.put(owner.batch_id, holder_of(owner), owner.created_at)
         if self._publisher is None or self.is_away:
             return
         try:

@@ -81,9 +81,12 @@ class _NotJson(Exception):
 class CreateScan:
     """One body; to be fed in order, and ended. `aliases` are names of models, and the models that go up."""
 
-    def __init__(self, value_bytes_max: int, aliases: Aliases = NO_ALIASES) -> None:
+    def __init__(
+        self, value_bytes_max: int, aliases: Aliases = NO_ALIASES, *, every_model: bool = False
+    ) -> None:
         self._value_bytes_max = value_bytes_max
         self._aliases = aliases
+        self._every_model = every_model
         self._utf8 = codecs.getincrementaldecoder("utf-8")()
         self._buffer = bytearray()
         self._base = 0  # where in the body the buffer begins
@@ -269,12 +272,13 @@ class CreateScan:
         if self._requests > REQUESTS_MAX:
             raise TooManyMembers(f"requests: are more than {REQUESTS_MAX}.")
         try:
-            view = read_item(item, self._aliases)
+            view = read_item(item, self._aliases, every_model=self._every_model)
         except ItemFault as exc:
             if not str(exc):
                 raise TooManyMembers(f"requests.{number}: has more than {MEMBERS_MAX} members.") from exc
             raise TwiceNamed(f"requests.{number}.{exc}") from exc
-        self._note_model(view.params.model)
+        for model in (view.params.model, *(("",) if view.params.beside is None else view.params.beside)):
+            self._note_model(model)
         self._item_edits.add(view.edits, start)
         return view
 

@@ -60,11 +60,13 @@ class UploadLimits(NamedTuple):
 class ItemRules(NamedTuple):
     """What the caller's key and the registry say of each item.
 
-    `is_blocked` is asked for every item that names an end user, in a thread beside the event loop.
+    `is_blocked` is asked for every item that names an end user, in a thread beside the event loop. With
+    `every_model` also the models count that an item names beside its own.
     """
 
     aliases: Aliases = NO_ALIASES
     is_blocked: Callable[[str], bool] = nobody
+    every_model: bool = False
 
 
 NO_RULES = ItemRules()
@@ -76,7 +78,7 @@ class Upload:
     def __init__(
         self, directory: Path, coding: str, limits: UploadLimits, rules: ItemRules = NO_RULES
     ) -> None:
-        self._scan = CreateScan(limits.value_bytes_max, rules.aliases)
+        self._scan = CreateScan(limits.value_bytes_max, rules.aliases, every_model=rules.every_model)
         self._limits = limits
         self._is_blocked = rules.is_blocked
         self._coding = coding

@@ -12,12 +12,26 @@ OK = 200
 ANSWER_S_MAX = 10.0
 
 _URL = httpx.URL("http://upstream")
+_CREDENTIALS = (b"x-api-key", b"authorization", b"user-agent")
 
 
 async def asked(transport: AiohttpTransport, target: bytes, headers: RawHeaders, bytes_max: int) -> bytes:
-    """Give the body of an answer; "" where there is none, or it is no 200, too long, or too slow."""
+    """Give the body of an answer; "" where there is none, or it is no 200, too long, or too slow.
+
+    Of the exchange's `headers` only those go along that say who asks: any that frames a body which is not
+    there would make upstream take the next request for one.
+    """
+    kept = [
+        (name, value)
+        for name, value in headers
+        if name.lower() in _CREDENTIALS or name.lower().startswith(b"anthropic-")
+    ]
     request = httpx.Request(
-        "GET", _URL, headers=list(headers), stream=WholeBody(b""), extensions={"target": target}
+        "GET",
+        _URL,
+        headers=[*kept, (b"accept-encoding", b"identity")],
+        stream=WholeBody(b""),
+        extensions={"target": target},
     )
     try:
         async with asyncio.timeout(ANSWER_S_MAX):

@@ -31,8 +31,6 @@ LOOKUP_BYTES_MAX = 64 * 1024
 # Facts in one entry of the spool: a page of batches is a few such entries.
 FACTS_PER_ENTRY_MAX = 500
 
-_CREDENTIALS = (b"x-api-key", b"authorization", b"user-agent")
-
 Fact = BatchCreated | BatchItems | BatchSeen | BatchDeleted
 
 
@@ -119,13 +117,7 @@ class ResultsDownload(NamedTuple):
     async def _looked_up(self, transport: AiohttpTransport) -> BatchObject | None:
         """Ask Anthropic for the batch, with the caller's own credential."""
         target = self.base_path + b"/v1/messages/batches/" + self.batch_id.encode()
-        kept = [
-            (name, value)
-            for name, value in self.headers
-            if name.lower() in _CREDENTIALS or name.lower().startswith(b"anthropic-")
-        ]
-        headers = [*kept, (b"accept-encoding", b"identity")]
-        answer = await asked(transport, target, headers, LOOKUP_BYTES_MAX)
+        answer = await asked(transport, target, self.headers, LOOKUP_BYTES_MAX)
         found = batches_in(answer)
         return found[0] if found and isinstance(found[0], BatchObject) else None
 

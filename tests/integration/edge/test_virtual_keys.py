@@ -1,6 +1,7 @@
 """Virtual keys on edges that share one Kafka: what is made on one is in force on all, and tells no secret."""
 
 import asyncio
+import gzip
 import json
 
 import pytest
@@ -146,7 +147,22 @@ def test_a_key_may_use_what_it_was_given_and_nothing_else(tmp_path):
             key = (await told(client, "/key/generate", models=["claude-haiku-*"]))["key"]
             opus = {**MESSAGE, "model": "claude-opus-4-5"}
             item = {"custom_id": "a", "params": MESSAGE}
+            advised = {
+                **MESSAGE,
+                "tools": [{"type": "advisor_20260301", "name": "advisor", "model": "claude-opus-5-5"}],
+            }
+            falling = {**MESSAGE, "fallbacks": [{"model": "claude-opus-5-5"}]}
             seen = {
+                "opus as advisor": await sent(client, key, body=advised),
+                "opus as fallback": await sent(client, key, body=falling),
+                "opus as fallback, coded": await client.post(
+                    "/v1/messages",
+                    headers={"x-api-key": key, "content-encoding": "gzip"},
+                    content=gzip.compress(json.dumps(falling).encode()),
+                ),
+                "opus as advisor in batch": await sent(
+                    client, key, BATCHES, {"requests": [item, {"custom_id": "b", "params": advised}]}
+                ),
                 "haiku": await sent(client, key),
                 "opus": await sent(client, key, body=opus),
                 "no model": await sent(client, key, body={"messages": []}),
@@ -166,6 +182,10 @@ def test_a_key_may_use_what_it_was_given_and_nothing_else(tmp_path):
                 ),
             }
             assert {what: answer.status_code for what, answer in seen.items()} == {
+                "opus as advisor": 403,
+                "opus as fallback": 403,
+                "opus as fallback, coded": 403,
+                "opus as advisor in batch": 403,
                 "haiku": 200,
                 "opus": 403,
                 "no model": 403,

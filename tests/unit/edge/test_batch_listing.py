@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.edge.batches.listing import LIMIT_MAX, PAGES_MAX, Listing, NotAPage
+from services.edge.batches.listing import LIMIT_MAX, PAGES_MAX, Listing, NotAPage, TooFar, cursors_in
 from services.edge.batches.owners import Span
 from services.local.anthropic.paging import page_of
 
@@ -110,22 +110,38 @@ def test_backwards_beyond_the_newest_neither():
     assert (numbers(page), page["has_more"]) == ([20], False)
 
 
-@pytest.mark.parametrize(("cursor", "sought"), [("after_id", 1), ("before_id", 29_998)])
-def test_after_so_many_pages_the_answer_says_where_to_go_on(cursor, sought):
-    upstream = Upstream(30_000)
-    query, pages = b"limit=1", 0
-    if cursor == "before_id":
-        query += b"&before_id=msgbatch_0"
-    page = listed(upstream, {sought}, query)
-    while not page["data"]:
-        assert page["has_more"]
-        pages += 1
-        end = page["last_id" if cursor == "after_id" else "first_id"]
-        page = listed(upstream, {sought}, f"limit=1&{cursor}={end}".encode())
-    assert numbers(page) == [sought]
-    assert pages == 2
-    assert max(query.count(b"limit=1000") for query in upstream.asked) == 1
-    assert len(upstream.asked) <= 3 * (PAGES_MAX + 1)
+@pytest.mark.parametrize("query", [b"limit=2", b"limit=2&before_id=msgbatch_0"])
+def test_after_so_many_pages_the_caller_goes_on_behind_the_last_of_its_own(query):
+    upstream = Upstream(PAGES_MAX * LIMIT_MAX + 10)
+    own = {PAGES_MAX * LIMIT_MAX + 9, PAGES_MAX * LIMIT_MAX + 8, 1}
+    nearest, farthest = (1, 1) if b"before" in query else (max(own), max(own) - 1)
+    page = listed(upstream, own, query)
+    assert (page["has_more"], page["first_id"], page["last_id"]) == (
+        True,
+        f"msgbatch_{nearest}",
+        f"msgbatch_{farthest}",
+    )
+
+
+def test_so_many_pages_without_any_of_the_callers_are_no_empty_list():
+    upstream = Upstream((PAGES_MAX + 2) * LIMIT_MAX)
+    with pytest.raises(TooFar):
+        listed(upstream, {1}, b"limit=2")
+    assert len(upstream.asked) == PAGES_MAX + 1
+
+
+@pytest.mark.parametrize(
+    ("query", "cursors"),
+    [
+        (b"", []),
+        (b"limit=5&after_id=", []),
+        (b"after_id=a&before_id=b&after_id=c&limit=1", ["a", "b", "c"]),
+        (b"after%5Fid=%61", ["a"]),
+        (b"id=a&afterid=b", []),
+    ],
+)
+def test_a_list_may_begin_at_a_batch_that_must_be_the_callers_too(query, cursors):
+    assert cursors_in(query) == cursors
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"data": 1}', b'{"data": [{"id": 1}]}', b"\xff"])
