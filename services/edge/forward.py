@@ -27,7 +27,6 @@ from services.edge.headers import RawHeaders, headers_down
 from services.edge.passage import Head, Passage, head_of
 from services.edge.redirects import Redirects
 from services.edge.refusals import (
-    BATCH_LIST_CUT,
     BATCH_UNREADABLE,
     BODY_TOO_SLOW,
     REDIRECTED_ELSEWHERE,
@@ -213,7 +212,7 @@ class _Answer:
             own = await batch.own.completed(came, self._transport) if batch.own is not None else came
             down = await _rewritten(own, head, batch.links)
         except (CannotRewrite, ListCut) as exc:
-            refusal = BATCH_LIST_CUT if isinstance(exc, ListCut) else BATCH_UNREADABLE
+            refusal = exc.refusal if isinstance(exc, ListCut) else BATCH_UNREADABLE
             log.warning(
                 "batches.withheld",
                 request_id=passage.exchange.request_id,

@@ -33,13 +33,24 @@ def models_beside(members: Iterable[tuple[bytes, bytes]]) -> tuple[str, ...] | N
         for name, value in members:
             if name in _TEXTS:
                 continue
-            if name == _FALLBACKS and value.startswith(b'"'):
-                return None
-            if any(mark in value for mark in _MARKS):
+            if name == _FALLBACKS:
+                found |= dict.fromkeys(_fallbacks(json.loads(value, object_pairs_hook=_Object)))
+            elif any(mark in value for mark in _MARKS):
                 found |= dict.fromkeys(_named(json.loads(value, object_pairs_hook=_Object)))
     except (_Unknown, ValueError, RecursionError):
         return None
     return tuple(found)
+
+
+def _fallbacks(value: object) -> Iterator[str]:
+    if value is None:
+        return
+    if isinstance(value, _Object) or not isinstance(value, list):
+        raise _Unknown
+    for each in cast("list[object]", value):
+        if not isinstance(each, _Object):
+            raise _Unknown
+        yield from _named(each)
 
 
 def _named(value: object) -> Iterator[str]:

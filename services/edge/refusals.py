@@ -151,7 +151,14 @@ BATCH_LIST_CUT = Refusal(
     "api_error",
     "The gateway could not read as much of Anthropic's list of message batches as was asked for; try again.",
     should_retry=True,
-    retry_after_s=1,
+    retry_after_s=5,
+)
+BATCH_LIST_TOO_LONG = Refusal(
+    "batch_list_too_long",
+    502,
+    "api_error",
+    "Among the batches that the gateway looked through none is this API key's, and there are more; ask for "
+    "them by their ids.",
 )
 FAILED = Refusal("failed", 500, "api_error", "The gateway failed to handle this request.", True)
 SPOOL_FULL = Refusal(

@@ -43,8 +43,7 @@ _SEGMENT = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 BATCHES = "/v1/messages/batches"
 RESULTS = "/v1/messages/batches/{id}/results"
 # The id and whatever comes behind it: also a call on a batch that Anthropic may come to have.
-_BELOW_BATCHES = re.compile(r"/v1/messages/batches/([^/]+)(?:/.*)?$")
-_BATCH_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_BELOW_BATCHES = re.compile(r"/v1/messages/batches/([A-Za-z0-9_-]{1,128})(?:/.*)?", re.DOTALL)
 
 # TRACE asks the server to send back what it got, the gateway's credential with it; CONNECT asks for a tunnel.
 _UNSERVED = ("TRACE", "CONNECT")
@@ -104,10 +103,11 @@ def batch_id_of(target: Target) -> str | None:
     path = _normal(target.raw.partition(b"?")[0].decode("ascii"))
     # A server may take an escaped slash, or a backslash, for a slash: what can be read in two ways is no id.
     lenient = unquote(path).replace("\\", "/")
-    found = _BELOW_BATCHES.search(lenient)
-    if found is None:
+    at = lenient.lower().find(BATCHES)
+    if at < 0 or target.endpoint == BATCHES:
         return None
-    return found[1] if lenient == path and _BATCH_ID.fullmatch(found[1]) else ""
+    found = _BELOW_BATCHES.fullmatch(path, at)
+    return found[1] if found is not None and lenient == path else ""
 
 
 def is_hello(method: str, raw_path: bytes) -> bool:

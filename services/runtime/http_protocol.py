@@ -57,6 +57,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Let go of the timers, and tell the request that is being served."""
         self._head_timer = _cancelled(self._head_timer)
         self._write_timer = _cancelled(self._write_timer)
+        self._unset_keepalive_if_required()  # or it would hold all this for 75 s more
         if self._served is not None and not self._served.response_complete:
             # uvicorn tells only the last request that came, which may be waiting behind this one.
             self._served.disconnected = True

@@ -13,9 +13,9 @@ from services.edge.batches.owners import holders_of
 from services.edge.batches.ownership import Ownership
 from services.edge.batches.watch import BatchAnswer, ResultsDownload
 from services.edge.headers import RawHeaders
-from services.edge.refusals import HOST_INVALID, OWNERS_UNREAD, Refusal
+from services.edge.refusals import BATCH_NOT_FOUND, HOST_INVALID, OWNERS_UNREAD, Refusal
 from services.edge.results_url import Links, asking_for_identity, carries_results_url, gateway_address
-from services.edge.targets import RESULTS, batch_id_of, lists_batches
+from services.edge.targets import BATCHES, RESULTS, batch_id_of, lists_batches
 
 
 class BatchAnswers:
@@ -33,8 +33,10 @@ class BatchAnswers:
             return None
         batch_id = batch_id_of(target)
         named = [batch_id] if batch_id is not None else []
+        if target.endpoint == BATCHES and scope["method"] == "HEAD":
+            return BATCH_NOT_FOUND  # the length of the list would tell how much the others have made
         if lists_batches(scope["method"], target):
-            if not self._ownership.is_read:
+            if not self._ownership.is_read or self._ownership.is_away:
                 return OWNERS_UNREAD
             named += cursors_in(scope["query_string"])
         for each in named:

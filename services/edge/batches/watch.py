@@ -56,8 +56,9 @@ class BatchAnswer(NamedTuple):
         else:
             found = await asyncio.to_thread(batches_in, answer)
         news = [each for each in found if self.remembered.is_news(each)]
-        if self.body is not None and news and isinstance(news[0], BatchObject):
-            await self._tell_created(news[0], self.body, passage)
+        # A list may have shown the batch before its creator is answered: that it was made is news even so.
+        if self.body is not None and found and isinstance(found[0], BatchObject):
+            await self._tell_created(found[0], self.body, passage)
             return
         for at in range(0, len(news), FACTS_PER_ENTRY_MAX):
             part = news[at : at + FACTS_PER_ENTRY_MAX]

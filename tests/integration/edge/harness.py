@@ -342,7 +342,10 @@ class RawClient:
         """Read on to the end and give the number of bytes."""
         return sum(iter(lambda: len(self._socket.recv(1 << 20)), 0))
 
-    def leave(self):
+    def leave(self, *, resetting=False):
+        """Hang up; `resetting` as a client does that is killed, or has not read everything."""
+        if resetting:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
         self._socket.close()
 
 

@@ -1,14 +1,17 @@
 """Teams that share one Anthropic account: each gets at its own batches, on every edge, and at no others."""
 
 import asyncio
+import json
 import time
 
 import anthropic
 import pytest
 
+from services.local.anthropic.reply import CannedReply
 from tests.integration.edge.registry_stack import AS_MASTER, MESSAGE, stack, told
 
 BATCHES = "/anthropic/v1/messages/batches"
+JSON = ((b"content-type", b"application/json"),)
 TEST_S_MAX = 90.0
 
 
@@ -126,6 +129,32 @@ def _pages_of_the_sdk(base_url, key, expected):
         assert all(each.results_url.startswith(f"{sdk.base_url}v1/messages/") for each in pages)
         with pytest.raises(anthropic.NotFoundError):
             sdk.messages.batches.retrieve("msgbatch_nowhere")
+
+
+def test_a_batch_that_a_list_has_shown_before_its_creator_is_answered_is_the_creators_all_the_same(tmp_path):
+    async def scenario():
+        async with stack(tmp_path) as ((client,), upstream, _):
+            key, master = await key_of(client), AS_MASTER["authorization"].removeprefix("Bearer ")
+            batch_id = await created(client, master)
+            shown = await called(client, "GET", f"{BATCHES}/{batch_id}", master)
+            answer = json.dumps({**shown.json(), "results_url": None}).encode()
+            # The answer to the call that made it comes last: what it shows was shown already.
+            upstream.reply_next(CannedReply(headers=JSON, chunks=(answer,)))
+            assert (await called(client, "GET", f"{BATCHES}/{batch_id}", master)).status_code == 200
+            upstream.reply_next(CannedReply(headers=JSON, chunks=(answer,)))
+            assert await created(client, key) == batch_id
+            found = await called(client, "GET", f"{BATCHES}/{batch_id}", key)
+            assert (found.status_code, await listed(client, key)) == (200, [batch_id])
+
+    run(scenario())
+
+
+def test_the_length_of_the_list_tells_a_caller_nothing_of_the_others(tmp_path):
+    async def scenario():
+        async with stack(tmp_path) as ((client,), *_):
+            assert (await called(client, "HEAD", BATCHES, await key_of(client))).status_code == 404
+
+    run(scenario())
 
 
 def test_a_list_is_a_callers_own_by_whatever_method_cursor_or_body_it_is_asked_for(tmp_path):

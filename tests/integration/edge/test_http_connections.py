@@ -1,6 +1,8 @@
 """Clients of every age and temper: each gets HTTP that it knows, and none costs more than its connection."""
 
+import asyncio
 import contextlib
+import gc
 import random
 
 import pytest
@@ -8,8 +10,9 @@ from prometheus_client import REGISTRY
 
 from services.edge.config import EdgeConfig, UpstreamConfig
 from services.local.anthropic.reply import CannedReply
-from services.runtime.http_protocol import ConnectionLimits
+from services.runtime.http_protocol import BoundedProtocol, ConnectionLimits
 from tests.integration.edge.harness import Edge, RawClient, exchange
+from tests.integration.runtime import brokers
 
 KEYED = b"host: e\r\nx-api-key: k\r\n"
 TEXT = ((b"content-type", b"text/plain"),)
@@ -37,6 +40,23 @@ def said(edge, request):
 
 def cut(reason):
     return REGISTRY.get_sample_value("http_connections_cut_total", {"reason": reason}) or 0.0
+
+
+@pytest.mark.parametrize("resetting", [False, True])
+def test_a_client_that_hangs_up_leaves_nothing_of_its_connection(resetting, edge, upstream):
+    before = connections_in_memory()
+    clients = [RawClient(edge) for _ in range(5)]
+    for each in clients:
+        upstream.reply_next(OPEN_ENDED)
+        each.send(b"GET /v1/models HTTP/1.1\r\n" + KEYED + b"\r\n")
+        each.read_until(b"0\r\n\r\n")
+        each.leave(resetting=resetting)
+    asyncio.run(brokers.until(lambda: connections_in_memory() <= before, 20.0))
+
+
+def connections_in_memory():
+    gc.collect()
+    return sum(isinstance(each, BoundedProtocol) for each in gc.get_objects())
 
 
 @pytest.mark.parametrize("connection", [b"", b"connection: keep-alive\r\n"])

@@ -31,6 +31,8 @@ def beside(body):
         ({"fallbacks": None}, ()),
         ({"a_member_of_tomorrow": {"deep": [{"model": "a"}]}}, ("a",)),
         ({"fallbacks": "default"}, None),
+        ({"fallbacks": ["claude-opus-5-5"]}, None),
+        ({"fallbacks": {"model": "claude-opus-5-5"}}, None),
         ({"fallbacks": [{"model": {"id": "a"}}]}, None),
         ({"fallbacks": [{"model": 1}]}, None),
         ({"fallbacks": [{"model": ""}]}, None),

@@ -38,7 +38,8 @@ STATUSES = {
     "HOST_INVALID": (400, "invalid_request_error", False, 0),
     # Not worth another try: what was asked for has been done, and only its answer is lost.
     "BATCH_UNREADABLE": (502, "api_error", False, 0),
-    "BATCH_LIST_CUT": (502, "api_error", True, 1),
+    "BATCH_LIST_CUT": (502, "api_error", True, 5),
+    "BATCH_LIST_TOO_LONG": (502, "api_error", False, 0),
     "BATCH_NOT_FOUND": (404, "not_found_error", False, 0),
     "OWNERS_UNREAD": (503, "api_error", True, 1),
     "REDIRECTED_ELSEWHERE": (502, "api_error", False, 0),
