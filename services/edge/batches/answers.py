@@ -59,14 +59,14 @@ class BatchAnswers:
         if gateway is None:
             return HOST_INVALID
         up = asking_for_identity(up)
-        is_creation = isinstance(admitted.body, BatchBody)
+        created = admitted.body if isinstance(admitted.body, BatchBody) else None
         return BatchAnswer(
             Links(config.upstream.base_url, gateway),
             self._remembered,
             OWN_KEY if is_own_key else config.upstream.name,
             up,
-            admitted.body if isinstance(admitted.body, BatchBody) else None,
-            self._ownership if is_creation and admitted.sees_only_own else None,
+            created,
+            self._ownership if created is not None and admitted.sees_only_own else None,
             self._own_list(scope, admitted, up),
         )
 
