@@ -345,6 +345,10 @@ class Spool:
             if frame.kind == HEAD:
                 self.appended = max(self.appended, frame.seq)
                 self.acknowledged = max(self.acknowledged, int.from_bytes(frame.blob, "big"))
+                if len(self._segments) == 1:
+                    # What lay before the oldest file was acknowledged, or it would be there: the process
+                    # may have died between that file's deletion and its note.
+                    self.acknowledged = max(self.acknowledged, frame.seq)
             elif frame.kind == MARK:
                 self.acknowledged = max(self.acknowledged, frame.seq)
             else:

@@ -246,6 +246,21 @@ def test_a_disk_that_does_not_take_the_note_frees_the_room_all_the_same(tmp_path
     spool.close()
 
 
+def test_what_lay_in_a_file_that_is_gone_was_acknowledged_also_where_no_note_says_so(tmp_path):
+    """A process may die between the deletion of a file and the note of how far Kafka is."""
+    spool = opened(tmp_path / "0000", 4_000)
+    for number in range(20):
+        spool.append(str(number), CLOSED, [record("x" * 100)])
+    with files_of_at_most(1), pytest.raises(SpoolFailed):
+        spool.forget(19)
+    left = [entry.seq for entry in spool.read(0, 20)]
+    abandon(spool)
+    spool = opened(tmp_path / "0000", 4_000)
+    assert (left[0] > 1, left[-1], spool.acknowledged) == (True, 20, left[0] - 1)
+    assert [entry.seq for entry in spool.read(spool.acknowledged, 20)] == left
+    spool.close()
+
+
 def test_what_a_crash_tore_off_is_cut_and_said(tmp_path):
     spool = opened(tmp_path / "0000")
     spool.append("a", OPENED, [record("1")])
