@@ -2,11 +2,12 @@
 
 import getpass
 import sys
-from typing import TypedDict, Unpack, cast
+from typing import Unpack, cast
 
 import click
 
 from services.cli.admin import ask, read, show, show_table, tell, with_json, with_url
+from services.cli.limits import LIMIT_OPTIONS, LimitFields
 from services.edge.registry.secrets import KEY_PREFIX, digest_of
 
 COLUMNS = ("virtual_key_id", "key_alias", "key_name", "team_id", "models", "blocked", "expires", "created_at")
@@ -15,7 +16,7 @@ PAGE_KEYS_MAX = 100
 SIZE_DEFAULT = 50
 
 
-class Fields(TypedDict, total=False):
+class Fields(LimitFields, total=False):
     """What the options say of a key; None, or nothing, where an option was not given."""
 
     alias: str | None
@@ -28,10 +29,6 @@ class Fields(TypedDict, total=False):
     metadata: tuple[str, ...]
     duration: str | None
     on_disconnect: str | None
-    max_budget: float | None
-    budget_duration: str | None
-    tpm_limit: int | None
-    rpm_limit: int | None
 
 
 _OPTIONS = (
@@ -51,10 +48,7 @@ _OPTIONS = (
     click.option("--metadata", multiple=True, metavar="NAME=VALUE", help="The same as a name and a value."),
     click.option("--duration", help="When it ends: 30s, 30m, 30h, 30d, 1mo."),
     click.option("--on-disconnect", type=click.Choice(("drain", "cancel")), help="For clients that hang up."),
-    click.option("--max-budget", type=float, help="USD; kept, not yet enforced."),
-    click.option("--budget-duration", help="When the budget begins anew; kept, not yet enforced."),
-    click.option("--tpm-limit", type=click.IntRange(0), help="Tokens a minute; kept, not yet enforced."),
-    click.option("--rpm-limit", type=click.IntRange(0), help="Requests a minute; kept, not yet enforced."),
+    *LIMIT_OPTIONS,
 )
 _NAMES = {"alias": "key_alias", "team": "team_id", "user": "user_id", "routes": "allowed_routes"}
 

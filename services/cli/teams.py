@@ -1,6 +1,6 @@
 """`tollhouse teams`: makes teams and says what their keys may do, through the admin API of an edge."""
 
-from typing import TypedDict, Unpack, cast
+from typing import Unpack, cast
 
 import click
 import msgspec
@@ -8,21 +8,18 @@ import msgspec
 from services.cli.admin import ask, read, show, show_table, tell, with_json, with_url
 from services.cli.keys import COLUMNS as KEY_COLUMNS
 from services.cli.keys import pair
+from services.cli.limits import LIMIT_OPTIONS, LimitFields
 
 COLUMNS = ("team_id", "team_alias", "models", "tags", "blocked", "created_at")
 
 
-class Fields(TypedDict, total=False):
+class Fields(LimitFields, total=False):
     """What the options say of a team; None, or nothing, where an option was not given."""
 
     alias: str | None
     models: tuple[str, ...]
     tags: tuple[str, ...]
     metadata: tuple[str, ...]
-    max_budget: float | None
-    budget_duration: str | None
-    tpm_limit: int | None
-    rpm_limit: int | None
 
 
 _OPTIONS = (
@@ -30,10 +27,7 @@ _OPTIONS = (
     click.option("--model", "models", multiple=True, help="A model, or a pattern such as 'claude-haiku-*'."),
     click.option("--tag", "tags", multiple=True, help="A tag on everything that its keys use."),
     click.option("--metadata", multiple=True, metavar="NAME=VALUE", help="The same as a name and a value."),
-    click.option("--max-budget", type=float, help="USD; kept, not yet enforced."),
-    click.option("--budget-duration", help="When the budget begins anew; kept, not yet enforced."),
-    click.option("--tpm-limit", type=click.IntRange(0), help="Tokens a minute; kept, not yet enforced."),
-    click.option("--rpm-limit", type=click.IntRange(0), help="Requests a minute; kept, not yet enforced."),
+    *LIMIT_OPTIONS,
 )
 
 

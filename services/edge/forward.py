@@ -47,13 +47,10 @@ from services.edge.results_url import (
     rewritten,
     with_length,
 )
-from services.edge.transport import AiohttpTransport, WholeBody
+from services.edge.transport import AiohttpTransport, WholeBody, request_up
 from services.runtime import metrics
 
 log = structlog.get_logger(__name__)
-
-# httpx wants an address with every request; the transport looks only at the target.
-_URL = httpx.URL("http://upstream")
 
 # (what ended the answer, what the client is told, how the exchange is booked), the narrowest first
 _FAULTS: tuple[tuple[type[BaseException], Refusal, Outcome], ...] = (
@@ -95,13 +92,7 @@ class Forwarder:
         A redirect must lead to this gateway by `redirects`. With a BatchAnswer the answer holds batch
         objects, whose `results_url` must point here as well.
         """
-        request = httpx.Request(
-            passage.exchange.method,
-            _URL,
-            headers=list(headers),
-            stream=body,
-            extensions={"target": target},
-        )
+        request = request_up(passage.exchange.method, target, headers, body)
         receive, send = channel
         answer = _Answer(passage, send, self._transport, redirects)
         gone = False

@@ -12,6 +12,8 @@ from aiohttp import hdrs
 from multidict import CIMultiDict
 from yarl import URL
 
+from services.edge.headers import RawHeaders
+
 _SKIP_AUTO_HEADERS = (hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.USER_AGENT, hdrs.CONTENT_TYPE)
 # Of a line of an answer's head; Anthropic's are below 1 KB.
 HEAD_LINE_BYTES_MAX = 64 * 1024
@@ -20,6 +22,17 @@ POOL_S_MAX = 30.0
 # That a connection is kept without use: shorter than servers keep theirs, as one that upstream has just
 # closed breaks under the request that takes it.
 IDLE_S_MAX = 15.0
+
+
+# httpx wants an address with every request; only the target is looked at.
+_URL = httpx.URL("http://upstream")
+
+
+def request_up(
+    method: str, target: bytes, headers: RawHeaders, stream: httpx.AsyncByteStream
+) -> httpx.Request:
+    """Put a request together for the transport; `target` is the raw path and query."""
+    return httpx.Request(method, _URL, headers=list(headers), stream=stream, extensions={"target": target})
 
 
 class UpstreamStream(httpx.AsyncByteStream):

@@ -4,14 +4,13 @@ import asyncio
 
 import httpx
 
+from schemas.batch_items import OK
 from services.edge.headers import RawHeaders
-from services.edge.transport import AiohttpTransport, WholeBody
+from services.edge.transport import AiohttpTransport, WholeBody, request_up
 
-OK = 200
 # The client waits for it.
 ANSWER_S_MAX = 10.0
 
-_URL = httpx.URL("http://upstream")
 _CREDENTIALS = (b"x-api-key", b"authorization", b"user-agent")
 
 
@@ -26,13 +25,7 @@ async def asked(transport: AiohttpTransport, target: bytes, headers: RawHeaders,
         for name, value in headers
         if name.lower() in _CREDENTIALS or name.lower().startswith(b"anthropic-")
     ]
-    request = httpx.Request(
-        "GET",
-        _URL,
-        headers=[*kept, (b"accept-encoding", b"identity")],
-        stream=WholeBody(b""),
-        extensions={"target": target},
-    )
+    request = request_up("GET", target, [*kept, (b"accept-encoding", b"identity")], WholeBody(b""))
     try:
         async with asyncio.timeout(ANSWER_S_MAX):
             return await _read(await transport.handle_async_request(request), bytes_max)
