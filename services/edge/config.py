@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from services.runtime.config import Variable
-from services.runtime.http import LOOPBACK
+from services.runtime.listener import LOOPBACK
 
 MIB = 1024 * 1024
 # The smallest limit of a spool in which several exchanges have room.

@@ -23,9 +23,10 @@ from services.edge.registry.keeper import Keeper
 from services.edge.reload import Read, Reloading, Reread
 from services.edge.transport import AiohttpTransport
 from services.runtime import metrics
-from services.runtime.http import bind, serve
+from services.runtime.http import serve
 from services.runtime.http_protocol import ConnectionLimits
 from services.runtime.kafka import KafkaConfig
+from services.runtime.listener import bind
 from services.runtime.publisher import Publisher
 from services.runtime.service import beside, on_hangup
 from services.runtime.spool.adoption import open_spools

@@ -8,8 +8,9 @@ from litestar import Litestar
 
 from services.runtime.consumer import ConsumerConfig, ConsumerLoop
 from services.runtime.health import health_router
-from services.runtime.http import bind, serve
+from services.runtime.http import serve
 from services.runtime.kafka import KafkaConfig
+from services.runtime.listener import bind
 from services.runtime.publisher import Publisher
 from services.runtime.records import Stage
 from services.runtime.service import beside

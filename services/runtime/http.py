@@ -9,16 +9,16 @@ from typing import Any, cast
 
 import uvicorn
 
-from services.runtime.errors import StartRefused
 from services.runtime.http_protocol import BoundedProtocol, ConnectionLimits
+from services.runtime.listener import BACKLOG, last_accepted, take_no_more
 
-BACKLOG = 2048
 # Longer than load balancers keep an idle connection (60 s): they must never send on one that is closing.
 KEEP_ALIVE_S = 75
 # A server that is going waits so long for the request of a connection that has brought none yet.
 FIRST_REQUEST_S_MAX = 1.0
+# For the rest of a handshake whose first segment came; well below the second after which it is sent again.
+HANDSHAKE_S_MAX = 0.3
 LIMITS = ConnectionLimits()
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class _Server(uvicorn.Server):
@@ -31,6 +31,9 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take in who has connected and was not accepted yet: closing the listener would reset them."""
         listeners = [listener.dup() for listener in sockets or ()]
+        for listener in listeners:
+            take_no_more(listener)
+        await asyncio.sleep(HANDSHAKE_S_MAX)
         for server in self.servers:
             server.close()
         await asyncio.sleep(0)  # the event loop lets go of its own descriptors
@@ -68,33 +71,6 @@ class _Connection(BoundedProtocol):
             self.transport.close()
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """Take the address before anything else is started; StartRefused where it is not to be had."""
-    try:
-        listener = listening(host, port, BACKLOG)
-    except OSError as exc:
-        raise StartRefused(f"cannot listen on {host}:{port}: {exc.strerror}.") from exc
-    listener.setblocking(False)
-    return listener
-
-
-def listening(host: str, port: int, backlog: int) -> socket.socket:
-    """Give a socket that listens, for whoever has words of its own for the OSError where it cannot."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With the protocol named: event loops switch Nagle's delay off only for sockets that say they are TCP,
-    # and it costs every answer on a reused connection 40 ms.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(backlog)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
-
-
 async def serve(
     app: Any,
     listener: socket.socket,
@@ -123,16 +99,6 @@ async def serve(
         stopper = tasks.create_task(_stop_when(server, stopping))
         await server.serve(sockets=[listener])
         stopper.cancel()
-
-
-def last_accepted(listener: socket.socket) -> list[socket.socket]:
-    """Accept everybody who waits, and close within microseconds of the last."""
-    accepted: list[socket.socket] = []
-    with contextlib.suppress(OSError):  # BlockingIOError: nobody waits any more
-        while True:
-            accepted.append(listener.accept()[0])
-    listener.close()
-    return accepted
 
 
 async def _stop_when(server: uvicorn.Server, stopping: asyncio.Event) -> None:

@@ -24,7 +24,7 @@ from services.local.anthropic.recording import FinishedExchange, KeepLast, Recei
 from services.local.anthropic.reply import CannedReply
 from services.local.anthropic.wire import WireProtocol
 from services.runtime.errors import StartRefused
-from services.runtime.http import listening
+from services.runtime.listener import listening
 
 KEEP_ALIVE_SECONDS = 75  # longer than the pools of clients keep an idle connection
 CONNECTIONS_WAITING_MAX = 2_048

@@ -18,7 +18,7 @@ from services.local.clickhouse.engine import Engine
 from services.local.clickhouse.http import HttpInterface
 from services.local.clickhouse.protocol import BoundedHeadProtocol
 from services.runtime.errors import StartRefused
-from services.runtime.http import listening
+from services.runtime.listener import listening
 from services.runtime.lock import DirectoryHeld, lock_directory
 
 MEMORY_BYTES_MAX_DEFAULT = 2_000_000_000

@@ -23,7 +23,8 @@ from services.edge.config import EdgeConfig
 from services.edge.forward import Forwarder
 from services.edge.recorder import Recorder
 from services.edge.transport import AiohttpTransport
-from services.runtime.http import LIMITS, bind, serve
+from services.runtime.http import LIMITS, serve
+from services.runtime.listener import bind
 from services.runtime.records import OutgoingRecord
 from services.runtime.spool.frames import ADDED, CLOSED, HEAD, OPENED
 from services.runtime.spool.segment import scanned, segment_paths

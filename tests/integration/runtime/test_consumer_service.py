@@ -21,8 +21,8 @@ from services.rating.pricing import rate
 from services.runtime.consumer import ConsumerConfig
 from services.runtime.consumer_service import run_consumer
 from services.runtime.errors import StartRefused
-from services.runtime.http import bind
 from services.runtime.kafka import KafkaConfig
+from services.runtime.listener import bind
 from services.runtime.records import OutgoingRecord
 from services.runtime.topics import migrate_topics
 from tests.integration.runtime import brokers
