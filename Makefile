@@ -7,7 +7,7 @@ DATA ?= .tollhouse
 CLIENTS := build/clients
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test check kafka kafka-stop test-kafka test-clients schemas lock clean bench-rating bench-batches bench-spool bench-local chaos
+.PHONY: help setup demo run test check kafka kafka-stop test-kafka test-clients schemas lock clean bench-rating bench-batches bench-spool bench-local bench-litellm chaos
 
 help: ## List every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,14 @@ bench-spool: setup ## What the spool costs an exchange, beside sqlite
 bench-local: setup ## Measure the local Kafka beside Apache Kafka, and the local ClickHouse (2 min, 6 GB of disk)
 	$(BIN)/python -m tests.bench.local_stack
 
+bench-litellm: setup build/litellm/.ready ## CPU of an exchange beside LiteLLM's proxy, which it installs (2 min, 1 GB of disk)
+	$(BIN)/python -m tests.bench.litellm
+
+build/litellm/.ready: tests/bench/litellm.lock
+	$(PYTHON) -m venv --clear build/litellm
+	build/litellm/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement tests/bench/litellm.lock
+	@touch $@
+
 test-clients: setup $(CLIENTS)/.ready ## Run the SDKs and Claude Code through the gateway (Node 18, npm; 400 MB)
 	TOLLHOUSE_CLIENTS=1 $(BIN)/python -m pytest -q tests/clients
 
@@ -84,6 +92,8 @@ lock: ## Resolve the dependencies anew into requirements.lock (hashes, no index 
 	    --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade --output-file requirements.lock
 	build/lock/bin/uv pip compile tests/clients/python-1.in --python-version 3.11 --universal \
 	    --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade --output-file tests/clients/python-1.lock
+	build/lock/bin/uv pip compile tests/bench/litellm.in --python-version 3.11 --universal \
+	    --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade --output-file tests/bench/litellm.lock
 	npm --prefix tests/clients install --package-lock-only --save-exact --silent @anthropic-ai/claude-code@latest @anthropic-ai/sdk@latest
 
 clean: ## Remove the virtual environment, build output and local data

@@ -10,7 +10,6 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,11 +24,12 @@ import clickhouse_connect
 from anthropic import Anthropic, APIStatusError
 from anthropic.types import TextBlockParam
 
+from services.local.ports import free_ports
+
 READY_S_MAX = 90.0
 ROWS_S_MAX = 30.0
 POLL_S = 0.2
-PORTS_TRIED_MAX = 200
-STACK_PORTS = 4  # the edge, rating, sink, the simulated API
+STACK_PORTS = 5  # the edge, rating, sink, the simulated API, the batch tracker
 
 # The simulated API counts four characters as a token, so that every figure below can be checked by hand.
 CHARS_PER_TOKEN = 4
@@ -228,8 +228,8 @@ def _table(rows: Sequence[Row]) -> None:
 @contextmanager
 def _stack(data_dir: Path) -> Generator[tuple[int, int], None, None]:
     """Run `tollhouse up --simulate` on free ports; gives the edge's port and ClickHouse's."""
-    port = _free_ports(STACK_PORTS)
-    kafka_port, clickhouse_port = _free_ports(1), _free_ports(1)
+    port = free_ports(STACK_PORTS)
+    kafka_port, clickhouse_port = free_ports(1), free_ports(1)
     argv = [sys.executable, "-m", "services.cli", "up", "--simulate", "--data-dir", str(data_dir)]
     argv += ["--port", str(port), "--kafka-port", str(kafka_port), "--clickhouse-port", str(clickhouse_port)]
     foreign = ("KAFKA_", "CLICKHOUSE_", "ANTHROPIC_", "TOLLHOUSE_", "LITELLM_")
@@ -256,22 +256,6 @@ async def _until_ready(process: subprocess.Popen[str]) -> None:
 
     if not await asyncio.wait_for(asyncio.to_thread(read), READY_S_MAX):
         raise SystemExit(process.wait() or 1)
-
-
-def _free_ports(count: int) -> int:
-    """Find `count` free ports in a row and give the first."""
-    for _ in range(PORTS_TRIED_MAX):
-        with socket.socket() as first:
-            first.bind(("127.0.0.1", 0))
-            port: int = first.getsockname()[1]
-        if port + count <= 65535 and all(_is_free(port + step) for step in range(count)):
-            return port
-    raise SystemExit("no free ports on 127.0.0.1")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def _say(text: str) -> None:

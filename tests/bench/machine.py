@@ -15,6 +15,12 @@ def rss_mb(pid: int) -> float:
     raise ProcessLookupError(pid)
 
 
+def cpu_s(pid: int) -> float:
+    """Tell the CPU time that a process has taken, user and system, in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def directory_mb(directory: Path) -> float:
     """Tell the disk that a directory takes, sparse and preallocated files at what they really take."""
     return sum(file.stat().st_blocks * 512 for file in directory.rglob("*") if file.is_file()) / MB

@@ -15,6 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from schemas.topics import BATCH_FACTS, EDGES, USAGE, topic
+from services.local.ports import free_ports
 from services.runtime.clickhouse import ClickHouse, ClickHouseConfig
 from services.runtime.spool.survey import surveyed
 from services.sink.handler import TOPICS as SINK_TOPICS
@@ -23,7 +24,6 @@ from tests.chaos.batch_traffic import Key
 from tests.chaos.brokers import ApacheKafka, LocalKafka
 from tests.chaos.processes import Command, Managed, python
 from tests.chaos.proxy import Door
-from tests.e2e.conftest import free_ports
 
 KafkaKind = Literal["local", "apache"]
 # What tests stand on where nobody says otherwise: the stand-in, or three brokers of Apache Kafka.

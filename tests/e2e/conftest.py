@@ -1,9 +1,7 @@
 """Runs `tollhouse up` as a person would: a child process on free ports, a data directory of its own."""
 
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -13,10 +11,10 @@ from pathlib import Path
 import clickhouse_connect
 import pytest
 
+from services.local.ports import free_ports
+
 ROOT = Path(__file__).parents[2]
 READY_S_MAX = 90.0
-# Below what the system hands out itself: a port must still be free when a stack starts again.
-PORTS = (20_000, 32_000)
 ROWS_S_MAX = 30.0
 FOREIGN = ("KAFKA_", "CLICKHOUSE_", "ANTHROPIC_", "TOLLHOUSE_", "LITELLM_")
 
@@ -24,20 +22,6 @@ FOREIGN = ("KAFKA_", "CLICKHOUSE_", "ANTHROPIC_", "TOLLHOUSE_", "LITELLM_")
 def clean_environ(**extra):
     """The environment without what could configure Tollhouse from outside the test."""
     return {**{k: v for k, v in os.environ.items() if not k.startswith(FOREIGN)}, **extra}
-
-
-def free_ports(count):
-    """The first of `count` ports in a row that nobody listens on."""
-    for _ in range(200):
-        port = random.randrange(*PORTS)
-        if all(_is_free(port + step) for step in range(count)):
-            return port
-    raise AssertionError("no free ports")
-
-
-def _is_free(port):
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def up_command(*options):

@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 import subprocess
 
+from services.local.ports import free_ports
 from services.runtime.spool.survey import surveyed
 from tests.chaos.processes import Command, Managed, python
-from tests.e2e.conftest import ROOT, clean_environ, free_ports
+from tests.e2e.conftest import ROOT, clean_environ
 
 # Nobody listens there: what an edge books stays in its spool.
 NO_KAFKA = "127.0.0.1:1"

@@ -9,7 +9,8 @@ import time
 import pytest
 from anthropic import Anthropic
 
-from tests.e2e.conftest import ROOT, Stack, clean_environ, free_ports, up_command
+from services.local.ports import free_ports
+from tests.e2e.conftest import ROOT, Stack, clean_environ, up_command
 
 STOP_S_MAX = 10.0
 ASK = {

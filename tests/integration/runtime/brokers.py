@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import socket
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -92,10 +91,3 @@ async def until_true(condition, timeout_s=10):
     async with asyncio.timeout(timeout_s):
         while not await condition():  # noqa: ASYNC110 - neither clients nor files set an event
             await asyncio.sleep(0.02)
-
-
-def free_port():
-    """Find a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

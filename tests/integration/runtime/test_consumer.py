@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from schemas import codec
 from schemas.dead_letters import DeadLetter
+from services.local.ports import free_ports
 from services.runtime.consumer import ConsumerConfig, ConsumerLoop
 from services.runtime.dead_limits import DEAD_IN_A_ROW_MAX
 from services.runtime.errors import ServiceStopped
@@ -338,7 +339,7 @@ def test_work_that_does_not_end_is_left_for_later_when_asked_to_stop(kafka):
 
 def test_a_member_that_never_reached_kafka_stops_at_once():
     async def test():
-        nowhere = KafkaConfig(bootstrap_servers=f"127.0.0.1:{brokers.free_port()}")
+        nowhere = KafkaConfig(bootstrap_servers=f"127.0.0.1:{free_ports(1)}")
         with capture_logs() as logged:
             async with member(EchoStage("t"), nowhere, "g") as one:
                 # The second wait is the first that would be felt.

@@ -16,6 +16,7 @@ from schemas import codec
 from schemas.dead_letters import DeadLetter
 from schemas.rated import RatedUsage
 from schemas.topics import RATED, USAGE
+from services.local.ports import free_ports
 from services.rating.handler import RatingStage
 from services.rating.pricing import rate
 from services.runtime.consumer import ConsumerConfig
@@ -46,7 +47,7 @@ PUBLISHED_AT = datetime(2026, 1, 1, tzinfo=UTC)
 @contextlib.asynccontextmanager
 async def served(stage, kafka, group, store_is_available=lambda: True):
     """Run a consumer process's whole inside and give an HTTP client of its probes."""
-    port, stopping = brokers.free_port(), asyncio.Event()
+    port, stopping = free_ports(1), asyncio.Event()
     config = ConsumerConfig(group_id=group)
     task = asyncio.create_task(
         run_consumer(stage, config, kafka, ("127.0.0.1", port), stopping, store_is_available)

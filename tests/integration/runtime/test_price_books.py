@@ -12,6 +12,7 @@ from schemas import codec
 from schemas.price_books import PriceBookPublished
 from schemas.rated import RatedUsage
 from schemas.topics import PRICE_BOOKS, RATED, USAGE, topic
+from services.local.ports import free_ports
 from services.rating.book.event import book_of, event_of, record_of
 from services.rating.book.log import Announced, announced, announced_once, read_books
 from services.rating.book.price_book import PriceBook
@@ -22,7 +23,6 @@ from services.runtime.errors import StartRefused
 from services.runtime.kafka import KafkaConfig
 from services.runtime.records import OutgoingRecord
 from services.runtime.topics import migrate_topics
-from tests.integration.runtime import brokers
 from tests.integration.runtime.clients import publish, read, run, until_async
 from tests.unit.rating.cases import BOOK, usage
 
@@ -157,7 +157,7 @@ def test_a_rating_process_publishes_its_book_before_it_rates(books, own_broker):
         headers = codec.headers(fact, "2026-11-22T12:00:05Z")
         await publish(books, [OutgoingRecord(USAGE, codec.key(fact), codec.encode(fact), headers)])
         stopping = asyncio.Event()
-        config = RatingConfig(port=brokers.free_port())
+        config = RatingConfig(port=free_ports(1))
         rating = asyncio.create_task(run_rating(config, books, stopping))
         (record,) = await read(books, RATED, 1)
         (published,) = await read_books(books)
@@ -175,7 +175,7 @@ def test_a_rating_process_that_waits_for_kafka_can_be_stopped(own_broker, books)
     async def test():
         own_broker.kill()
         stopping = asyncio.Event()
-        rating = asyncio.create_task(run_rating(RatingConfig(port=brokers.free_port()), books, stopping))
+        rating = asyncio.create_task(run_rating(RatingConfig(port=free_ports(1)), books, stopping))
         with structlog.testing.capture_logs() as logs:
             await until_async(lambda: _said(logs, "rating.books_unreachable"))
             stopping.set()

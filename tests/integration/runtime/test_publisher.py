@@ -9,6 +9,7 @@ import uuid
 import confluent_kafka
 import pytest
 
+from services.local.ports import free_ports
 from services.runtime.kafka import KafkaConfig
 from services.runtime.publisher import BATCH_BYTES_MAX, Publisher, PublishFailed, partition_of
 from services.runtime.records import OutgoingRecord
@@ -145,7 +146,7 @@ def test_no_acknowledgement_is_a_failure_and_the_publisher_can_be_used_again(kaf
 
 def test_a_kafka_that_is_not_there_is_a_failure_at_once():
     async def test():
-        publisher = Publisher(KafkaConfig(bootstrap_servers=f"127.0.0.1:{brokers.free_port()}"))
+        publisher = Publisher(KafkaConfig(bootstrap_servers=f"127.0.0.1:{free_ports(1)}"))
         with pytest.raises(PublishFailed):
             await asyncio.wait_for(publisher.publish(outgoing("t", 1)), 2)
         await publisher.close()
@@ -155,6 +156,6 @@ def test_a_kafka_that_is_not_there_is_a_failure_at_once():
 
 def test_publishing_nothing_needs_no_kafka():
     async def test():
-        await Publisher(KafkaConfig(bootstrap_servers=f"127.0.0.1:{brokers.free_port()}")).publish([])
+        await Publisher(KafkaConfig(bootstrap_servers=f"127.0.0.1:{free_ports(1)}")).publish([])
 
     run(test())

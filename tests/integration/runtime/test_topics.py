@@ -7,6 +7,7 @@ from aiokafka.admin import NewPartitions
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from schemas.topics import RATED, USAGE, all_topics, topic
+from services.local.ports import free_ports
 from services.runtime.errors import StartRefused
 from services.runtime.kafka import KafkaConfig
 from services.runtime.topics import migrate_topics
@@ -102,7 +103,7 @@ def test_what_the_broker_will_not_create_is_refused_by_name(tmp_path):
 
 def test_a_kafka_that_is_not_there_is_refused_with_its_address():
     async def test():
-        address = f"127.0.0.1:{brokers.free_port()}"
+        address = f"127.0.0.1:{free_ports(1)}"
         with pytest.raises(StartRefused, match=f"cannot reach Kafka at {address}: "):
             await migrate_topics(KafkaConfig(bootstrap_servers=address))
 
