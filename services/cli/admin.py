@@ -17,6 +17,8 @@ URL_DEFAULT = "http://127.0.0.1:4000"
 # A write waits for Kafka at most 15 s.
 ANSWER_S_MAX = 30.0
 _NOTHING = "-"
+# The type of an edge's error about a record that it does not know.
+_NOT_FOUND = "not_found_error"
 
 Json = Mapping[str, object]
 Arguments = ParamSpec("Arguments")
@@ -25,6 +27,8 @@ Result = TypeVar("Result")
 
 class _Error(msgspec.Struct, frozen=True):
     message: str
+    type: str = ""
+    param: str | None = None
 
 
 class _ErrorAnswer(msgspec.Struct, frozen=True):
@@ -52,12 +56,29 @@ def with_json(command: Callable[Arguments, Result]) -> Callable[Arguments, Resul
 
 def ask(url: str, path: str, query: Mapping[str, str | int]) -> bytes:
     """Read something; leaves with one sentence where that cannot be."""
-    return _answered(url, "GET", path, query, None)
+    return _passed(_answered(url, "GET", path, query, None))
+
+
+def is_there(url: str, path: str, query: Mapping[str, str | int]) -> bool:
+    """Say whether the edge knows a record; leaves with one sentence where that cannot be told."""
+    answer = _answered(url, "GET", path, query, None)
+    if _is_not_found(answer):
+        return False
+    _passed(answer)
+    return True
 
 
 def tell(url: str, path: str, body: Json) -> bytes:
     """Change something; leaves with one sentence where that cannot be."""
-    return _answered(url, "POST", path, {}, body)
+    return _passed(_answered(url, "POST", path, {}, body))
+
+
+def delete_all(url: str, path: str, body: Json, absent: Callable[[], Sequence[str]]) -> bytes:
+    """Delete records, all or none; the edge does not say which are not there, so `absent` finds that out."""
+    answer = _answered(url, "POST", path, {}, body)
+    if _is_not_found(answer) and (names := absent()):
+        _leave(f"not there, so nothing was deleted: {', '.join(names)}", EXIT_REFUSED)
+    return _passed(answer)
 
 
 def read(answer: bytes) -> dict[str, object]:
@@ -90,29 +111,45 @@ def _shown(value: object) -> str:
     return str(value)
 
 
-def _answered(url: str, method: str, path: str, query: Mapping[str, str | int], body: Json | None) -> bytes:
+def _answered(
+    url: str, method: str, path: str, query: Mapping[str, str | int], body: Json | None
+) -> httpx.Response:
     master_key = os.environ.get(MASTER_KEY, "")
     if not master_key:
         _leave(f"set {MASTER_KEY} to the master key of the edge", EXIT_REFUSED)
     headers = {"authorization": f"Bearer {master_key}", "content-type": "application/json"}
-    content = None if body is None else msgspec.json.encode(body)
+    try:
+        content = None if body is None else msgspec.json.encode(body)
+    except UnicodeEncodeError:
+        _leave("what is given must be UTF-8", EXIT_REFUSED)
     try:
         with httpx.Client(trust_env=False, timeout=ANSWER_S_MAX) as client:
-            answer = client.request(
+            return client.request(
                 method, url.rstrip("/") + path, params=query, headers=headers, content=content
             )
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeEncodeError) as exc:
         _leave(f"cannot reach the edge at {url}: {type(exc).__name__}", EXIT_FAILED)
+
+
+def _passed(answer: httpx.Response) -> bytes:
     if not answer.is_success:
-        _leave(_reason(answer), EXIT_REFUSED if answer.status_code < 500 else EXIT_FAILED)
+        error = _error(answer)
+        why = error.message if error else f"the answer is {answer.status_code}, and none of an edge's"
+        _leave(why, EXIT_REFUSED if answer.status_code < 500 else EXIT_FAILED)
     return answer.content
 
 
-def _reason(answer: httpx.Response) -> str:
+def _is_not_found(answer: httpx.Response) -> bool:
+    """Tell a record that is not there, which a field named, from a route that is not."""
+    error = None if answer.is_success else _error(answer)
+    return error is not None and error.type == _NOT_FOUND and error.param is not None
+
+
+def _error(answer: httpx.Response) -> _Error | None:
     try:
-        return msgspec.json.decode(answer.content, type=_ErrorAnswer).error.message
+        return msgspec.json.decode(answer.content, type=_ErrorAnswer).error
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        return f"the answer is {answer.status_code}, and none of an edge's"
+        return None
 
 
 def _leave(why: str, code: int) -> NoReturn:

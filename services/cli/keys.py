@@ -1,56 +1,55 @@
 """`tollhouse keys`: makes virtual keys and says what they may do, through the admin API of an edge."""
 
 import getpass
+import re
 import sys
-from typing import Unpack, cast
+from typing import cast
 
 import click
 
-from services.cli.admin import ask, read, show, show_table, tell, with_json, with_url
-from services.cli.limits import LIMIT_OPTIONS, LimitFields
-from services.edge.registry.secrets import KEY_PREFIX, digest_of
+from services.cli.admin import ask, delete_all, is_there, read, show, show_table, tell, with_json, with_url
+from services.cli.limits import LIMIT_OPTIONS, Pair, body_of, readable, unset_option
+from services.edge.registry.secrets import (
+    DIGEST_CHARS,
+    ENDING_CHARS,
+    ID_PREFIX,
+    KEY_CHARS_MIN,
+    KEY_PREFIX,
+    digest_of,
+    name_of,
+)
 
 COLUMNS = ("virtual_key_id", "key_alias", "key_name", "team_id", "models", "blocked", "expires", "created_at")
 PAGE_KEYS_MAX = 100
 # For those who look at a terminal; more are paged through with --page.
 SIZE_DEFAULT = 50
 
-
-class Fields(LimitFields, total=False):
-    """What the options say of a key; None, or nothing, where an option was not given."""
-
-    alias: str | None
-    team: str | None
-    user: str | None
-    models: tuple[str, ...]
-    aliases: tuple[str, ...]
-    routes: tuple[str, ...]
-    tags: tuple[str, ...]
-    metadata: tuple[str, ...]
-    duration: str | None
-    on_disconnect: str | None
-
-
+# Behind what is typed stands the admin API's name of the field, where that is another.
 _OPTIONS = (
-    click.option("--alias", help="A name for people; one key at a time has it."),
-    click.option("--team", help="The team it belongs to."),
-    click.option("--user", help="Whose it is."),
-    click.option("--model", "models", multiple=True, help="A model, or a pattern such as 'claude-haiku-*'."),
-    click.option(
-        "--model-alias",
-        "aliases",
+    click.Option(("--alias", "key_alias"), help="A name for people; one key at a time has it."),
+    click.Option(("--team", "team_id"), help="The team it belongs to."),
+    click.Option(("--user", "user_id"), help="Whose it is."),
+    click.Option(
+        ("--model", "models"), multiple=True, help="A model, or a pattern such as 'claude-haiku-*'."
+    ),
+    click.Option(
+        ("--model-alias", "aliases"),
+        type=Pair(),
         multiple=True,
         metavar="NAME=MODEL",
         help="A name that it may ask by, and the model that goes to Anthropic instead.",
     ),
-    click.option("--route", "routes", multiple=True, help="A path, a pattern or a group."),
-    click.option("--tag", "tags", multiple=True, help="A tag on everything that it uses."),
-    click.option("--metadata", multiple=True, metavar="NAME=VALUE", help="The same as a name and a value."),
-    click.option("--duration", help="When it ends: 30s, 30m, 30h, 30d, 1mo."),
-    click.option("--on-disconnect", type=click.Choice(("drain", "cancel")), help="For clients that hang up."),
+    click.Option(("--route", "allowed_routes"), multiple=True, help="A path, a pattern or a group."),
+    click.Option(("--tag", "tags"), multiple=True, help="A tag on everything that it uses."),
+    click.Option(("--metadata",), type=Pair(), multiple=True, help="The same as a name and a value."),
+    click.Option(("--duration",), help="When it ends: 30s, 30m, 30h, 30d, 1mo."),
+    click.Option(
+        ("--on-disconnect",), type=click.Choice(("drain", "cancel")), help="For clients that hang up."
+    ),
     *LIMIT_OPTIONS,
 )
-_NAMES = {"alias": "key_alias", "team": "team_id", "user": "user_id", "routes": "allowed_routes"}
+# What names a key and is no secret.
+_OPEN_NAME = re.compile(rf"{ID_PREFIX}.*|[0-9a-f]{{{DIGEST_CHARS}}}")
 
 
 @click.group()
@@ -63,13 +62,26 @@ def keys() -> None:
 
 
 @keys.command()
+@click.option(
+    "--secret-from-stdin",
+    "is_brought",
+    is_flag=True,
+    help="Read its secret (sk-...) from standard input, in place of a new one.",
+)
 @with_url
 @with_json
-def create(url: str, as_json: bool, **fields: Unpack[Fields]) -> None:
-    """Make a key and print its secret, this once."""
-    answer = tell(url, "/key/generate", _body(fields))
-    _print(answer, as_json)
-    if not as_json:
+def create(url: str, as_json: bool, is_brought: bool, **fields: object) -> None:
+    """Make a key and print its secret, this once, unless it was brought along."""
+    body = body_of(_OPTIONS, fields)
+    if is_brought:
+        body["key"] = _from_stdin("secret: ")
+    answer = tell(url, "/key/generate", body)
+    if as_json:
+        click.echo(answer)
+    elif is_brought:
+        show(readable({name: value for name, value in read(answer).items() if name != "key"}))
+    else:
+        show(readable(read(answer)))
         click.echo("The key is shown this once: only its sha256 is kept.", err=True)
 
 
@@ -105,16 +117,16 @@ def show_(url: str, as_json: bool, key: str) -> None:
     if as_json:
         click.echo(answer)
         return
-    show(cast("dict[str, object]", read(answer)["info"]))
+    show(readable(cast("dict[str, object]", read(answer)["info"])))
 
 
 @keys.command()
 @click.argument("key")
 @with_url
 @with_json
-def update(url: str, as_json: bool, key: str, **fields: Unpack[Fields]) -> None:
+def update(url: str, as_json: bool, key: str, unset: tuple[str, ...], **fields: object) -> None:
     """Change KEY: what is given takes the place of what was, the rest stays."""
-    body = _body(fields)
+    body = body_of(_OPTIONS, fields, unset)
     if not body:
         raise click.UsageError("nothing to change: give at least one option")
     _print(tell(url, "/key/update", {"key": _named(key), **body}), as_json)
@@ -155,7 +167,12 @@ def rotate(url: str, as_json: bool, key: str, grace_period: str | None) -> None:
 @with_json
 def delete(url: str, as_json: bool, named: tuple[str, ...]) -> None:
     """Delete keys, all of those named or none; what they used stays booked."""
-    answer = tell(url, "/key/delete", {"keys": [_named(key) for key in named]})
+    names = {_sent(key): _shown(key) for key in map(_asked, named)}
+
+    def absent() -> list[str]:
+        return [names[name] for name in names if not (name and is_there(url, "/key/info", {"key": name}))]
+
+    answer = delete_all(url, "/key/delete", {"keys": list(names)}, absent)
     if as_json:
         click.echo(answer)
         return
@@ -164,39 +181,45 @@ def delete(url: str, as_json: bool, named: tuple[str, ...]) -> None:
 
 
 def _named(key: str) -> str:
-    """Ask for the secret where it is meant, as everybody on the host can see a command line.
+    return _sent(_asked(key))
 
-    Only its sha256 goes to the edge: addresses stand in the logs of whatever lies between.
-    """
-    if key == "-":
-        key = (getpass.getpass("key: ") if sys.stdin.isatty() else sys.stdin.readline()).strip()
+
+def _asked(key: str) -> str:
+    """Ask for the secret where it is meant, as everybody on the host can see a command line."""
+    return _from_stdin("key: ") if key == "-" else key
+
+
+def _from_stdin(prompt: str) -> str:
+    try:
+        text = (getpass.getpass(prompt) if sys.stdin.isatty() else sys.stdin.readline()).strip()
+    except UnicodeDecodeError:
+        text = ""
+    if not text:
+        raise click.UsageError("standard input holds no key")
+    return text
+
+
+def _sent(key: str) -> str:
+    """Give the name that goes to the edge: of a secret its sha256, as logs on the way may have addresses."""
     return digest_of(key) if key.startswith(KEY_PREFIX) else key
 
 
-def _body(fields: Fields) -> dict[str, object]:
-    given = {_NAMES.get(name, name): value for name, value in fields.items() if value not in (None, ())}
-    if "metadata" in given:
-        given["metadata"] = dict(pair(each) for each in fields.get("metadata", ()))
-    if "aliases" in given:
-        given["aliases"] = dict(pair(each, "--model-alias") for each in fields.get("aliases", ()))
-    return given
-
-
-def pair(text: str, option: str = "--metadata") -> tuple[str, str]:
-    """Read NAME=VALUE."""
-    name, sign, value = text.partition("=")
-    if not sign or not name:
-        raise click.BadParameter("must be NAME=VALUE", param_hint=option)
-    return name, value
+def _shown(key: str) -> str:
+    """Give what may be printed of what was typed: it may be a secret, or one without its head."""
+    if key.startswith(KEY_PREFIX):
+        return name_of(key)
+    if _OPEN_NAME.fullmatch(key) or len(key) < KEY_CHARS_MIN:
+        return key or "''"
+    return f"...{key[-ENDING_CHARS:]}"
 
 
 def _print(answer: bytes, as_json: bool) -> None:
     if as_json:
         click.echo(answer)
     else:
-        show(read(answer))
+        show(readable(read(answer)))
 
 
 for _command in (create, update):
-    for _option in _OPTIONS:
-        _option(_command)
+    _command.params.extend(_OPTIONS)
+update.params.append(unset_option(_OPTIONS))

@@ -1,32 +1,25 @@
 """`tollhouse teams`: makes teams and says what their keys may do, through the admin API of an edge."""
 
-from typing import Unpack, cast
+from typing import cast
 
 import click
 import msgspec
 
-from services.cli.admin import ask, read, show, show_table, tell, with_json, with_url
+from services.cli.admin import ask, delete_all, read, show, show_table, tell, with_json, with_url
 from services.cli.keys import COLUMNS as KEY_COLUMNS
-from services.cli.keys import pair
-from services.cli.limits import LIMIT_OPTIONS, LimitFields
+from services.cli.limits import LIMIT_OPTIONS, Pair, body_of, readable, unset_option
+from services.edge.registry.secrets import KEY_PREFIX, name_of
 
 COLUMNS = ("team_id", "team_alias", "models", "tags", "blocked", "created_at")
 
-
-class Fields(LimitFields, total=False):
-    """What the options say of a team; None, or nothing, where an option was not given."""
-
-    alias: str | None
-    models: tuple[str, ...]
-    tags: tuple[str, ...]
-    metadata: tuple[str, ...]
-
-
+# Behind what is typed stands the admin API's name of the field, where that is another.
 _OPTIONS = (
-    click.option("--alias", help="A name for people."),
-    click.option("--model", "models", multiple=True, help="A model, or a pattern such as 'claude-haiku-*'."),
-    click.option("--tag", "tags", multiple=True, help="A tag on everything that its keys use."),
-    click.option("--metadata", multiple=True, metavar="NAME=VALUE", help="The same as a name and a value."),
+    click.Option(("--alias", "team_alias"), help="A name for people."),
+    click.Option(
+        ("--model", "models"), multiple=True, help="A model, or a pattern such as 'claude-haiku-*'."
+    ),
+    click.Option(("--tag", "tags"), multiple=True, help="A tag on everything that its keys use."),
+    click.Option(("--metadata",), type=Pair(), multiple=True, help="The same as a name and a value."),
     *LIMIT_OPTIONS,
 )
 
@@ -40,10 +33,10 @@ def teams() -> None:
 @click.argument("team", required=False)
 @with_url
 @with_json
-def create(url: str, as_json: bool, team: str | None, **fields: Unpack[Fields]) -> None:
+def create(url: str, as_json: bool, team: str | None, **fields: object) -> None:
     """Make a team with the id TEAM, or with a new one."""
     named = {"team_id": team} if team else {}
-    _print(tell(url, "/team/new", {**named, **_body(fields)}), as_json)
+    _print(tell(url, "/team/new", {**named, **body_of(_OPTIONS, fields)}), as_json)
 
 
 @teams.command("list")
@@ -55,7 +48,7 @@ def list_(url: str, as_json: bool) -> None:
     if as_json:
         click.echo(answer)
         return
-    show_table(msgspec.json.decode(answer, type=list[dict[str, object]]), COLUMNS)
+    show_table(_listed(answer), COLUMNS)
 
 
 @teams.command("show")
@@ -69,7 +62,7 @@ def show_(url: str, as_json: bool, team: str) -> None:
         click.echo(answer)
         return
     members = read(answer)
-    show(cast("dict[str, object]", members["team_info"]))
+    show(readable(cast("dict[str, object]", members["team_info"])))
     click.echo()
     show_table(cast("list[dict[str, object]]", members["keys"]), KEY_COLUMNS)
 
@@ -78,16 +71,16 @@ def show_(url: str, as_json: bool, team: str) -> None:
 @click.argument("team")
 @with_url
 @with_json
-def update(url: str, as_json: bool, team: str, **fields: Unpack[Fields]) -> None:
+def update(url: str, as_json: bool, team: str, unset: tuple[str, ...], **fields: object) -> None:
     """Change TEAM: what is given takes the place of what was, the rest stays."""
-    body = _body(fields)
+    body = body_of(_OPTIONS, fields, unset)
     if not body:
         raise click.UsageError("nothing to change: give at least one option")
     answer = tell(url, "/team/update", {"team_id": team, **body})
     if as_json:
         click.echo(answer)
         return
-    show(cast("dict[str, object]", read(answer)["data"]))
+    show(readable(cast("dict[str, object]", read(answer)["data"])))
 
 
 @teams.command()
@@ -114,7 +107,12 @@ def unblock(url: str, as_json: bool, team: str) -> None:
 @with_json
 def delete(url: str, as_json: bool, named: tuple[str, ...]) -> None:
     """Delete teams and their keys, all of those named or none; what they used stays booked."""
-    answer = tell(url, "/team/delete", {"team_ids": list(named)})
+
+    def absent() -> list[str]:
+        known = {team["team_id"] for team in _listed(ask(url, "/team/list", {}))}
+        return [_shown(name) for name in dict.fromkeys(named) if name not in known]
+
+    answer = delete_all(url, "/team/delete", {"team_ids": list(named)}, absent)
     if as_json:
         click.echo(answer)
         return
@@ -125,21 +123,22 @@ def delete(url: str, as_json: bool, named: tuple[str, ...]) -> None:
         click.echo(f"deleted key {token}")
 
 
-def _body(fields: Fields) -> dict[str, object]:
-    names = {"alias": "team_alias"}
-    given = {names.get(name, name): value for name, value in fields.items() if value not in (None, ())}
-    if "metadata" in given:
-        given["metadata"] = dict(pair(each) for each in fields.get("metadata", ()))
-    return given
+def _listed(answer: bytes) -> list[dict[str, object]]:
+    return msgspec.json.decode(answer, type=list[dict[str, object]])
+
+
+def _shown(name: str) -> str:
+    """Give what may be printed of a name: a key's secret may have been typed in its place."""
+    return name_of(name) if name.startswith(KEY_PREFIX) else name or "''"
 
 
 def _print(answer: bytes, as_json: bool) -> None:
     if as_json:
         click.echo(answer)
     else:
-        show(read(answer))
+        show(readable(read(answer)))
 
 
 for _command in (create, update):
-    for _option in _OPTIONS:
-        _option(_command)
+    _command.params.extend(_OPTIONS)
+update.params.append(unset_option(_OPTIONS))

@@ -34,6 +34,7 @@ from services.edge.recorder import CannotRecord, Recorder
 from services.edge.redirects import Redirects
 from services.edge.refusals import (
     FAILED,
+    METHOD_UNKNOWN,
     NO_CREDENTIAL,
     SPOOL_FULL,
     UNKNOWN_ROUTE,
@@ -252,6 +253,8 @@ async def _greet(send: Send) -> None:
 
 def _not_served(_: Request[Any, Any, Any], exc: HTTPException) -> Response[bytes]:
     """Answer what is no route of ours as Anthropic would: a client may have a wrong base URL."""
+    if exc.status_code == METHOD_UNKNOWN.status:
+        return _response(METHOD_UNKNOWN)
     return _response(UNKNOWN_ROUTE if exc.status_code < 500 else FAILED)
 
 

@@ -100,7 +100,11 @@ def joined(headers: RawHeaders, wanted: bytes) -> str:
 
 
 def _decoded(value: bytes) -> str:
-    """Read a header's value as the UTF-8 that clients send, or else as what HTTP/1.1 once said it was."""
+    """Read a header's value as the UTF-8 that clients send, or else as what HTTP/1.1 once said it was.
+
+    White space around it is no part of it (RFC 9110, section 5.5), and the server's parser leaves it behind.
+    """
+    value = value.strip(b" \t")
     try:
         return value.decode()
     except UnicodeDecodeError:

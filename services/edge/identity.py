@@ -16,7 +16,7 @@ OWN_KEY_HASH_CHARS = 16
 # What is shorter is no key but a word, such as "true", that other headers may carry as well.
 SECRET_CHARS_MIN = 16
 
-Refused = Literal["no_credential"] | KeyFault
+Refused = Literal["no_credential", "no_upstream_credential"] | KeyFault
 Lookup = Callable[[str], Grant | KeyFault]
 """Finds the virtual key that a secret belongs to."""
 
@@ -97,7 +97,7 @@ def identify(
     shown = (credentials.bearer, credentials.api_key)
     own = next((key for key in shown if key and key.encode("latin-1") not in gateways), "")
     if not own:
-        return "no_credential"
+        return "no_upstream_credential" if credentials.gateway else "no_credential"
     return Caller(grant.key.virtual_key_id if grant else own_key_id(own, hash_secret), True, grant)
 
 

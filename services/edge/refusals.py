@@ -1,5 +1,6 @@
 """Decides what the gateway itself answers: Anthropic's error shape, a status that its SDKs understand."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -32,6 +33,14 @@ NO_CREDENTIAL = Refusal(
     "authentication_error",
     "No API key was given: send it as x-api-key or as Authorization: Bearer.",
 )
+NO_UPSTREAM_CREDENTIAL = Refusal(
+    "no_upstream_credential",
+    401,
+    "authentication_error",
+    "The gateway has no credential for the Anthropic API, and the request brings none beside the gateway's "
+    "key: set ANTHROPIC_API_KEY for the gateway, or send one as x-api-key and the gateway's key as "
+    "x-litellm-api-key.",
+)
 UNKNOWN_CREDENTIAL = Refusal("unknown_credential", 401, "authentication_error", "invalid x-api-key")
 KEYS_UNREAD = Refusal(
     "keys_unread",
@@ -49,21 +58,24 @@ TEAM_BLOCKED = Refusal(
 END_USER_BLOCKED = Refusal(
     "end_user_blocked", 401, "authentication_error", "The end user that this request names is blocked."
 )
-MODEL_DENIED = Refusal(
+MODEL_UNREADABLE = Refusal(
     "model_denied",
     403,
     "permission_error",
-    "This API key may not use the model that was asked for, or the gateway could not read which one that "
-    "is; GET /key/info says which it may use.",
-)
-ROUTE_DENIED = Refusal(
-    "route_denied",
-    403,
-    "permission_error",
-    "This API key may not use this endpoint; GET /key/info says which it may use.",
+    "This API key may not use every model, and the gateway could not read which ones this request asks for.",
 )
 UNKNOWN_ROUTE = Refusal(
-    "unknown_route", 404, "not_found_error", "The gateway serves /anthropic/{path} and /v1/{path}."
+    "unknown_route",
+    404,
+    "not_found_error",
+    "The gateway serves /anthropic/{path} and /v1/{path}; where it has a master key, also LiteLLM's routes "
+    "below /key, /team and /customer, as /openapi.json has them.",
+)
+METHOD_UNKNOWN = Refusal(
+    "unknown_route",
+    405,
+    "invalid_request_error",
+    "This route is not served by this method; /openapi.json says which is.",
 )
 METHOD_UNSERVED = Refusal(
     "unknown_route", 405, "invalid_request_error", "The gateway serves neither TRACE nor CONNECT."
@@ -208,6 +220,29 @@ UPSTREAM_TIMED_OUT = Refusal(
     "upstream_timed_out", 504, "timeout_error", "The Anthropic API did not answer in time.", True
 )
 
+# Of models or routes, that an answer names.
+NAMED_MAX = 10
+
+
+def model_denied(whose: str, model: str, allowed: Sequence[str]) -> Refusal:
+    """Refuse a model; `whose` list it is that does not have it: the API key's, or its team's."""
+    message = f"{whose} may not use the model {model!r}; it may use {_listed(allowed)}."
+    return Refusal("model_denied", 403, "permission_error", message)
+
+
+def route_denied(allowed: Sequence[str]) -> Refusal:
+    """Refuse a route; a key without routes of its own may use those that every key may."""
+    by_default = "without allowed_routes it may use messages, count_tokens, models and batches"
+    may = f"its allowed_routes are {_listed(allowed)}" if allowed else by_default
+    message = f"This API key may not use this endpoint; {may}."
+    return Refusal("route_denied", 403, "permission_error", message)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED_MAX} more" if len(names) > NAMED_MAX else ""
+    return ", ".join(names[:NAMED_MAX]) + more
+
+
 TARGET_FAULTS = {
     "unknown_route": UNKNOWN_ROUTE,
     "method_unserved": METHOD_UNSERVED,
@@ -217,6 +252,7 @@ TARGET_FAULTS = {
 }
 CREDENTIAL_FAULTS = {
     "no_credential": NO_CREDENTIAL,
+    "no_upstream_credential": NO_UPSTREAM_CREDENTIAL,
     "unknown_credential": UNKNOWN_CREDENTIAL,
     "keys_unread": KEYS_UNREAD,
     "key_expired": KEY_EXPIRED,

@@ -5,6 +5,9 @@ from collections.abc import Callable, Mapping
 from litestar import MediaType, Response, Router, get
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+# Litestar says the charset of every text itself.
+_METRICS_TYPE = CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")
+
 Readiness = Callable[[], Mapping[str, bool]]
 """Names what a service needs to do its work, and whether it has it."""
 
@@ -27,6 +30,6 @@ def health_router(readiness: Readiness) -> Router:
 
     @get("/metrics")
     async def scrape() -> Response[bytes]:
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(), media_type=_METRICS_TYPE)
 
-    return Router("/", route_handlers=[liveness, ready, scrape])
+    return Router("/", route_handlers=[liveness, ready, scrape], include_in_schema=False)

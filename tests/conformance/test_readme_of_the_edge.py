@@ -154,6 +154,7 @@ def test_of_a_body_exactly_the_listed_member_does_not_arrive(edge, upstream):
 def test_the_list_of_own_answers_is_what_the_code_answers():
     told = {tuple(cell.strip("`") for cell in row[:4]) for row in section("What the gateway answers itself")}
     written = [each for each in vars(refusals).values() if isinstance(each, Refusal)]
+    written += [refusals.model_denied("This API key", "m", ("n",)), refusals.route_denied(())]
     assert told == {
         (each.reason, str(each.status), each.error_type, "true" if each.should_retry else "false")
         for each in written

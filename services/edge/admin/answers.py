@@ -11,23 +11,27 @@ from schemas.keys import EndUser, Team, VirtualKey
 class LimitsShown(msgspec.Struct, frozen=True, kw_only=True):
     """Budgets in USD and limits per minute; null is none."""
 
-    max_budget: float | None = None
-    soft_budget: float | None = None
-    budget_duration: str | None = None
-    model_max_budget: dict[str, dict[str, str]] = {}
-    tpm_limit: int | None = None
-    rpm_limit: int | None = None
-    max_parallel_requests: int | None = None
+    max_budget: float | None
+    soft_budget: float | None
+    budget_duration: str | None
+    model_max_budget: dict[str, dict[str, str]]
+    tpm_limit: int | None
+    rpm_limit: int | None
+    max_parallel_requests: int | None
 
 
 class KeyShown(LimitsShown, frozen=True, kw_only=True):
-    """A key; `token` is the sha256 of its secret, `virtual_key_id` what usage is booked under."""
+    """A key; `token` is the sha256 of its secret, `virtual_key_id` what usage is booked under.
+
+    Until each of `grace_until` an older secret works beside it.
+    """
 
     virtual_key_id: str
     token: str
     key_name: str
     key_alias: str | None
     expires: datetime | None
+    grace_until: tuple[datetime, ...]
     models: tuple[str, ...]
     aliases: dict[str, str]
     allowed_routes: tuple[str, ...]
@@ -41,6 +45,12 @@ class KeyShown(LimitsShown, frozen=True, kw_only=True):
     created_by: str
     updated_at: datetime
     updated_by: str
+
+
+class KeyUpdated(KeyShown, frozen=True, kw_only=True):
+    """A key as it is now; `key` is its `token`, in the place where LiteLLM repeats what named it."""
+
+    key: str
 
 
 class KeyMade(KeyShown, frozen=True, kw_only=True):
@@ -153,11 +163,17 @@ def key_shown(key: VirtualKey) -> KeyShown:
         "token": token_of(key),
         "key_alias": key.key_alias or None,
         "expires": key.expires_at,
+        "grace_until": tuple(each.expires_at for each in key.hashes if each.expires_at is not None),
         "user_id": key.user_id or None,
         "team_id": key.team_id or None,
         "on_disconnect": key.on_disconnect or None,
     }
     return msgspec.convert(members, KeyShown)
+
+
+def key_updated(key: VirtualKey) -> KeyUpdated:
+    """Show a key that has just been changed."""
+    return msgspec.convert({**msgspec.structs.asdict(key_shown(key)), "key": token_of(key)}, KeyUpdated)
 
 
 def key_made(key: VirtualKey, secret: str) -> KeyMade:

@@ -41,7 +41,8 @@ def changed_key(key: VirtualKey, fields: KeyFields, now: datetime) -> VirtualKey
     key = _with_shared(key, fields)
     given: dict[str, object] = _texts(fields, ("key_alias", "user_id", "team_id"))
     if fields.duration is not UNSET:
-        given["expires_at"] = None if fields.duration is None else _end(now, fields.duration, "duration")
+        is_endless = fields.duration in (None, durations.ENDLESS)
+        given["expires_at"] = None if is_endless else _end(now, fields.duration or "", "duration")
     if fields.aliases is not UNSET:
         given["aliases"] = _aliases(fields.aliases or {})
     if fields.allowed_routes is not UNSET:
@@ -67,22 +68,26 @@ def changed_end_user(end_user: EndUser, fields: CustomerFields) -> EndUser:
 
 
 def with_secret(key: VirtualKey, secret: str, now: datetime, grace: str | None = None) -> VirtualKey:
-    """Give a key a secret; those before it work until the end of the grace, or no longer."""
+    """Give a key a secret; those before it work until the end of the grace, or without one no longer."""
     if not is_usable(secret):
         raise AdminRefused("A key must begin with sk- and have 22 to 512 printable characters.", "key")
-    ends = _end(now, grace, "grace_period") if grace else None
-    kept = [
+    before = _in_grace(key, _end(now, grace, "grace_period"), now) if grace else []
+    if len(before) >= HASHES_MAX:
+        raise AdminRefused(
+            "This key has as many secrets in grace as it may; wait for one to end, or end all by none.",
+            "grace_period",
+        )
+    hashes = (KeyHash(sha256=digest_of(secret)), *before)
+    return msgspec.structs.replace(key, hashes=hashes, key_name=name_of(secret))
+
+
+def _in_grace(key: VirtualKey, ends: datetime, now: datetime) -> list[KeyHash]:
+    """Give the secrets that work on: the newest until `ends`, older ones until their own end."""
+    return [
         msgspec.structs.replace(each, expires_at=ends if each.expires_at is None else each.expires_at)
         for each in key.hashes
         if each.expires_at is None or each.expires_at > now
     ]
-    before = [each for each in kept if each.expires_at is not None]
-    if len(before) >= HASHES_MAX:
-        raise AdminRefused(
-            "This key has as many secrets in grace as it may; wait for one to end.", "grace_period"
-        )
-    hashes = (KeyHash(sha256=digest_of(secret)), *before)
-    return msgspec.structs.replace(key, hashes=hashes, key_name=name_of(secret))
 
 
 def touched(owner: Owner, now: datetime) -> Owner:
@@ -153,7 +158,7 @@ def _model_budgets(given: Mapping[str, ModelBudgetFields]) -> dict[str, ModelBud
 
 def _usd(value: Decimal, param: str) -> Decimal:
     if not value.is_finite() or not 0 <= value <= BUDGET_USD_MAX:
-        raise AdminRefused(f"{param}: must be an amount of USD that is not below 0.", param)
+        raise AdminRefused(f"{param}: must be an amount of USD from 0 to {BUDGET_USD_MAX:,}.", param)
     return value
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import cast
 
 from litestar import get, post
-from litestar.params import FromQuery, JSONBody
+from litestar.params import FromQuery
 
 from schemas.keys import EndUser
 from services.edge.admin.answers import (
@@ -16,6 +16,7 @@ from services.edge.admin.answers import (
     customer_shown,
 )
 from services.edge.admin.changes import WHO, bounded, changed_end_user, deleted, touched
+from services.edge.admin.description import ClosedBody, refusals
 from services.edge.admin.desk import NAMED_MAX, Desk, DeskType
 from services.edge.admin.errors import AdminRefused, not_found
 from services.edge.admin.fields import CustomerFields, NamedCustomers
@@ -23,8 +24,10 @@ from services.edge.registry.table import END_USER, Entry
 from services.edge.registry.writer import Change, alteration, creation, creation_or_alteration, removal
 
 
-@post(["/customer/new", "/end_user/new"], status_code=200, opt={"body": CustomerFields})
-async def new_customer(data: JSONBody[CustomerFields], desk: Desk) -> CustomerShown:
+@post(
+    ["/customer/new", "/end_user/new"], status_code=200, opt={"body": CustomerFields}, responses=refusals(413)
+)
+async def new_customer(data: ClosedBody[CustomerFields], desk: Desk) -> CustomerShown:
     """Make a record of an end user; one that nobody made a record of may do what the key may."""
     if desk.registry.table.end_user(data.user_id) is not None:
         raise AdminRefused("user_id: there is such a customer.", "user_id")
@@ -33,14 +36,19 @@ async def new_customer(data: JSONBody[CustomerFields], desk: Desk) -> CustomerSh
     return customer_shown(end_user)
 
 
-@get(["/customer/info", "/end_user/info"], opt={"query": ("end_user_id",)})
+@get(["/customer/info", "/end_user/info"], opt={"query": ("end_user_id",)}, responses=refusals(404))
 async def customer_info(end_user_id: FromQuery[str], desk: Desk) -> CustomerShown:
     """Show an end user."""
     return customer_shown(_named(desk, end_user_id, "end_user_id"))
 
 
-@post(["/customer/update", "/end_user/update"], status_code=200, opt={"body": CustomerFields})
-async def update_customer(data: JSONBody[CustomerFields], desk: Desk) -> CustomerShown:
+@post(
+    ["/customer/update", "/end_user/update"],
+    status_code=200,
+    opt={"body": CustomerFields},
+    responses=refusals(404, 413),
+)
+async def update_customer(data: ClosedBody[CustomerFields], desk: Desk) -> CustomerShown:
     """Change an end user's record; what is left out stays as it is, and null takes away."""
     end_user = _named(desk, data.user_id, "user_id")
     now = datetime.now(UTC)
@@ -49,8 +57,13 @@ async def update_customer(data: JSONBody[CustomerFields], desk: Desk) -> Custome
     return customer_shown(cast("EndUser", entry))
 
 
-@post(["/customer/block", "/end_user/block"], status_code=200, opt={"body": NamedCustomers})
-async def block_customers(data: JSONBody[NamedCustomers], desk: Desk) -> CustomersBlocked:
+@post(
+    ["/customer/block", "/end_user/block"],
+    status_code=200,
+    opt={"body": NamedCustomers},
+    responses=refusals(413),
+)
+async def block_customers(data: ClosedBody[NamedCustomers], desk: Desk) -> CustomersBlocked:
     """Refuse requests of these end users from now on; who has no record gets one."""
     now = datetime.now(UTC)
 
@@ -63,8 +76,13 @@ async def block_customers(data: JSONBody[NamedCustomers], desk: Desk) -> Custome
     return CustomersBlocked(blocked_users=[customer_shown(cast("EndUser", entry)) for entry in entries])
 
 
-@post(["/customer/unblock", "/end_user/unblock"], status_code=200, opt={"body": NamedCustomers})
-async def unblock_customers(data: JSONBody[NamedCustomers], desk: Desk) -> CustomersBlocked:
+@post(
+    ["/customer/unblock", "/end_user/unblock"],
+    status_code=200,
+    opt={"body": NamedCustomers},
+    responses=refusals(404, 413),
+)
+async def unblock_customers(data: ClosedBody[NamedCustomers], desk: Desk) -> CustomersBlocked:
     """Let blocked end users in again; answers those that are blocked still, which is none of them."""
     now = datetime.now(UTC)
 
@@ -77,8 +95,13 @@ async def unblock_customers(data: JSONBody[NamedCustomers], desk: Desk) -> Custo
     return CustomersBlocked(blocked_users=[])
 
 
-@post(["/customer/delete", "/end_user/delete"], status_code=200, opt={"body": NamedCustomers})
-async def delete_customers(data: JSONBody[NamedCustomers], desk: Desk) -> CustomersDeleted:
+@post(
+    ["/customer/delete", "/end_user/delete"],
+    status_code=200,
+    opt={"body": NamedCustomers},
+    responses=refusals(404, 413),
+)
+async def delete_customers(data: ClosedBody[NamedCustomers], desk: Desk) -> CustomersDeleted:
     """Delete records of end users, all of those named or none; what is booked to them stays."""
     end_users = [_named(desk, each, "user_ids") for each in _ids(data)]
     now = datetime.now(UTC)
@@ -86,7 +109,7 @@ async def delete_customers(data: JSONBody[NamedCustomers], desk: Desk) -> Custom
     return CustomersDeleted(deleted_customers=len(end_users))
 
 
-@get(["/customer/list", "/end_user/list"], opt={"query": ()})
+@get(["/customer/list", "/end_user/list"], opt={"query": ()}, responses=refusals())
 async def list_customers(desk: Desk) -> list[CustomerShown]:
     """List every end user that has a record, the newest first."""
     found = await asyncio.to_thread(_end_users, desk.registry.table.standing(END_USER))
@@ -97,7 +120,7 @@ def _end_users(entries: Iterable[Entry]) -> list[EndUser]:
     return [each for each in entries if isinstance(each, EndUser)]
 
 
-def _ids(data: JSONBody[NamedCustomers]) -> list[str]:
+def _ids(data: NamedCustomers) -> list[str]:
     if not 1 <= len(data.user_ids) <= NAMED_MAX:
         raise AdminRefused(f"user_ids: names 1 to {NAMED_MAX} customers.", "user_ids")
     return list(dict.fromkeys(data.user_ids))

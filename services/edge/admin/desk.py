@@ -39,11 +39,12 @@ class DeskType(NamedTuple):
 
 Desk = NamedDependency[SkipValidation[DeskType]]
 
-_FAULTS: Mapping[str, str] = {
-    "unknown_credential": "Authentication Error, Invalid API key provided.",
-    "key_expired": "Authentication Error, this key has expired.",
-    "key_blocked": "Authentication Error, Key is blocked.",
-    "team_blocked": "Authentication Error, the team of this key is blocked or gone.",
+# What is said of a key that does not count, and LiteLLM's type of the error.
+_FAULTS: Mapping[str, tuple[str, str]] = {
+    "unknown_credential": ("Authentication Error, Invalid API key provided.", "token_not_found_in_db"),
+    "key_expired": ("Authentication Error, this key has expired.", "expired_key"),
+    "key_blocked": ("Authentication Error, Key is blocked.", "auth_error"),
+    "team_blocked": ("Authentication Error, the team of this key is blocked or gone.", "auth_error"),
 }
 
 Connection = ASGIConnection[Any, Any, Any, Any]
@@ -108,12 +109,13 @@ def own_grant(desk: DeskType, credentials: Credentials) -> Grant:
     if grant == "keys_unread":
         raise RegistryUnavailable(UNREAD)
     if isinstance(grant, str):
-        raise _unauthorised(_FAULTS[grant], 401)
+        message, kind = _FAULTS[grant]
+        raise _unauthorised(message, 401, kind)
     return grant
 
 
-def _unauthorised(message: str, status: int) -> AdminRefused:
-    return AdminRefused(message, "key", status=status, kind="auth_error")
+def _unauthorised(message: str, status: int, kind: str = "auth_error") -> AdminRefused:
+    return AdminRefused(message, "key", status=status, kind=kind)
 
 
 async def check_fields(request: Request[Any, Any, Any]) -> None:
@@ -140,12 +142,16 @@ def keys_named(desk: DeskType, names: Sequence[str], aliases: Sequence[str]) -> 
     if len(names) + len(aliases) > NAMED_MAX:
         raise AdminRefused(f"keys: at most {NAMED_MAX} at once.", "keys")
     found = [key_named(desk, name, "keys") for name in names]
-    for alias in aliases:
-        key = desk.registry.table.key_of_alias(alias)
-        if key is None:
-            raise not_found("key", "key_aliases")
-        found.append(key)
+    found += [key_of_alias(desk, alias, "key_aliases") for alias in aliases]
     return list({key.virtual_key_id: key for key in found}.values())
+
+
+def key_of_alias(desk: DeskType, alias: str, param: str) -> VirtualKey:
+    """Find a key by its alias."""
+    key = desk.registry.table.key_of_alias(alias)
+    if key is None:
+        raise not_found("key", param)
+    return key
 
 
 def _found(desk: DeskType, name: str) -> VirtualKey | None:

@@ -12,6 +12,8 @@ _UNITS = {
     "d": timedelta(days=1),
     "w": timedelta(weeks=1),
 }
+# LiteLLM's word for a key that never expires.
+ENDLESS = "-1"
 # Beyond this a date is a mistake, and at some point no date at all.
 YEARS_MAX = 100
 HINT = "must be a number and s, m, h, d, w or mo, such as 30d"

@@ -69,10 +69,12 @@ def not_valid(_: Request[Any, Any, Any], exc: HTTPException) -> Response[ErrorAn
     param = None
     message = exc.detail
     if isinstance(exc, ValidationException):
-        faults: list[dict[str, str]] = exc.extra if isinstance(exc.extra, list) else []
-        param = next((each["key"] for each in faults if each.get("key")), None)
+        extra: list[dict[str, str]] = exc.extra if isinstance(exc.extra, list) else []
+        # `data` is the framework's word for a body as a whole.
+        faults = [{**each, "key": "" if each.get("key") == "data" else each.get("key", "")} for each in extra]
+        param = next((each["key"] for each in faults if each["key"]), None)
         message = (
-            "; ".join(f"{each.get('key', 'body')}: {each.get('message', '')}" for each in faults) or message
+            "; ".join(f"{each['key'] or 'body'}: {each.get('message', '')}" for each in faults) or message
         )
     kind = "bad_request_error" if exc.status_code < 500 else "internal_server_error"
     return _answer(exc.status_code, message, kind, param)

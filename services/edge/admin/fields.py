@@ -1,11 +1,11 @@
 """What an operator may send: the fields of each request, and what is said of those that do not exist here."""
 
 from collections.abc import Iterable, Mapping
-from decimal import Decimal
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from services.edge.admin.description import Closed, Usd
 from services.edge.admin.errors import AdminRefused
 
 # Of LiteLLM's fields these are understood, and not had.
@@ -17,6 +17,9 @@ OF_LITELLM = frozenset(
         *("model_rpm_limit", "model_tpm_limit", "object_permission", "organization_id", "permissions"),
         *("policies", "project_id", "prompts", "rotation_interval", "router_settings", "rpm_limit_type"),
         *("send_invite_email", "service_account_id", "spend", "temp_budget_expiry", "temp_budget_increase"),
+        *("access_group_ids", "disable_global_guardrails", "enforced_file_expires_after", "new_master_key"),
+        *("secret_manager_settings", "team_member_budget_duration"),
+        *("include_team_keys", "include_created_by_keys", "key_hash", "search", "sort_by", "sort_order"),
         *("tpm_limit_type", "admins", "members", "members_with_roles", "model_aliases"),
         *("team_member_budget", "team_member_key_duration", "team_member_permissions"),
         *("team_member_rpm_limit", "team_member_tpm_limit", "tpd_limit", "rpd_limit"),
@@ -26,7 +29,8 @@ OF_LITELLM = frozenset(
 OF_CAPTURE = frozenset(
     (
         *("log_raw_request_response", "logging", "message_logging", "store_prompts_in_cold_storage"),
-        *("store_prompts_in_spend_logs", "turn_on_message_logging", "callbacks", "success_callback"),
+        *("store_prompts_in_spend_logs", "turn_on_message_logging", "turn_off_message_logging"),
+        *("callbacks", "success_callback"),
     )
 )
 
@@ -34,17 +38,17 @@ OF_CAPTURE = frozenset(
 class ModelBudgetFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What may be spent on one model, and in what time."""
 
-    budget_limit: Decimal
+    budget_limit: Usd
     time_period: str = ""
 
 
 class LimitFields(msgspec.Struct, frozen=True, kw_only=True):
     """Budgets and limits; null takes one away. They are kept, and not yet enforced."""
 
-    max_budget: Decimal | UnsetType | None = UNSET
-    soft_budget: Decimal | UnsetType | None = UNSET
+    max_budget: Usd | UnsetType | None = UNSET
+    soft_budget: Usd | UnsetType | None = UNSET
     budget_duration: str | UnsetType | None = UNSET
-    model_max_budget: dict[str, ModelBudgetFields] | UnsetType | None = UNSET
+    model_max_budget: dict[str, Closed[ModelBudgetFields]] | UnsetType | None = UNSET
     tpm_limit: int | UnsetType | None = UNSET
     rpm_limit: int | UnsetType | None = UNSET
     max_parallel_requests: int | UnsetType | None = UNSET
@@ -78,17 +82,28 @@ class GenerateKey(KeyFields, frozen=True, kw_only=True):
 
 
 class UpdateKey(KeyFields, frozen=True, kw_only=True):
-    """A key by its secret, the sha256 of it, its id or its alias; what is left out stays."""
+    """A key by its secret, the sha256 of it or its id, else by `key_alias`; what is left out stays."""
+
+    key: str | None = None
+
+
+class NewSecret(KeyFields, frozen=True, kw_only=True):
+    """A new secret for a key; those before it work on for `grace_period`, or no longer."""
+
+    new_key: str | None = None
+    grace_period: str | None = None
+
+
+class RegenerateKey(NewSecret, frozen=True, kw_only=True):
+    """A new secret for the key that the body names."""
 
     key: str
 
 
-class RegenerateKey(KeyFields, frozen=True, kw_only=True):
-    """A new secret for a key; the old one works on for `grace_period`."""
+class RegenerateKeyInPath(NewSecret, frozen=True, kw_only=True):
+    """A new secret for the key that the path names, whatever `key` says."""
 
     key: str | None = None
-    new_key: str | None = None
-    grace_period: str | None = None
 
 
 class NamedKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,7 +175,11 @@ def check_body(raw: bytes, body: type[msgspec.Struct]) -> None:
         given = msgspec.json.decode(raw, type=dict[str, object])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise AdminRefused("The body must be a JSON object.") from exc
-    check_names(given, (field.encode_name for field in msgspec.structs.fields(body)), "body")
+    fields = msgspec.structs.fields(body)
+    check_names(given, (field.encode_name for field in fields), "body")
+    missing = [field.encode_name for field in fields if field.required and field.encode_name not in given]
+    if missing:
+        raise AdminRefused(f"{', '.join(missing)}: must be given.", missing[0])
 
 
 def check_metadata(metadata: Mapping[str, object]) -> None:

@@ -16,11 +16,14 @@ from services.edge.admin.answers import (
     KeyPage,
     KeysDeleted,
     KeyShown,
+    KeyUpdated,
     key_made,
     key_shown,
+    key_updated,
     token_of,
 )
 from services.edge.admin.changes import WHO, changed_key, deleted, touched, with_secret
+from services.edge.admin.description import BodyMayBeAbsent, Closed, ClosedBody, refusals
 from services.edge.admin.desk import (
     PAGE_DEFAULT,
     PAGE_MAX,
@@ -28,6 +31,7 @@ from services.edge.admin.desk import (
     DeskType,
     credentials_of,
     key_named,
+    key_of_alias,
     keys_named,
     own_grant,
     page_of,
@@ -38,7 +42,9 @@ from services.edge.admin.fields import (
     KeyFields,
     NamedKey,
     NamedKeys,
+    NewSecret,
     RegenerateKey,
+    RegenerateKeyInPath,
     UpdateKey,
 )
 from services.edge.identity import is_master
@@ -49,8 +55,14 @@ from services.edge.registry.writer import Change, alteration, creation, removal
 MadeOf = Callable[[VirtualKey, datetime], VirtualKey]
 
 
-@post("/key/generate", status_code=200, opt={"body": GenerateKey, "is_body_optional": True})
-async def generate_key(desk: Desk, data: JSONBody[GenerateKey | None] = None) -> KeyMade:
+@post(
+    "/key/generate",
+    status_code=200,
+    opt={"body": GenerateKey, "is_body_optional": True},
+    responses=refusals(413),
+    operation_class=BodyMayBeAbsent,
+)
+async def generate_key(desk: Desk, data: JSONBody[Closed[GenerateKey] | None] = None) -> KeyMade:
     """Make a key; the answer is the only one that holds its secret."""
     data = data or GenerateKey()
     now = datetime.now(UTC)
@@ -70,7 +82,7 @@ async def generate_key(desk: Desk, data: JSONBody[GenerateKey | None] = None) ->
     return key_made(key, secret)
 
 
-@get("/key/info", opt={"query": ("key",), "is_open_to_keys": True})
+@get("/key/info", opt={"query": ("key",), "is_open_to_keys": True}, responses=refusals(404))
 async def key_info(request: Request[Any, Any, Any], desk: Desk, key: FromQuery[str | None] = None) -> KeyInfo:
     """Show a key by its secret, the sha256 of it, or its id; without one the caller's own."""
     credentials = credentials_of(request)
@@ -88,44 +100,58 @@ async def key_info(request: Request[Any, Any, Any], desk: Desk, key: FromQuery[s
     return KeyInfo(key=token_of(found), info=key_shown(found))
 
 
-@post("/key/update", status_code=200, opt={"body": UpdateKey})
-async def update_key(data: JSONBody[UpdateKey], desk: Desk) -> KeyShown:
-    """Change a key; what is left out stays as it is, and null takes away."""
-    key = key_named(desk, data.key)
+@post("/key/update", status_code=200, opt={"body": UpdateKey}, responses=refusals(404, 413))
+async def update_key(data: ClosedBody[UpdateKey], desk: Desk) -> KeyUpdated:
+    """Change a key; what is left out stays as it is, and null takes away.
+
+    `key` names it by its secret, the sha256 of it or its id; without `key` its `key_alias` names it.
+    """
+    if data.key:
+        key = key_named(desk, data.key)
+    elif isinstance(data.key_alias, str) and data.key_alias:
+        key = key_of_alias(desk, data.key_alias, "key_alias")
+    else:
+        raise AdminRefused("key: says which key is to be changed; key_alias may do so in its place.", "key")
     _check_names(desk, key, data)
-    return key_shown(await _changed(desk, key, lambda now_key, now: changed_key(now_key, data, now)))
+    return key_updated(await _changed(desk, key, lambda now_key, now: changed_key(now_key, data, now)))
 
 
-@post("/key/regenerate", status_code=200, opt={"body": RegenerateKey})
-async def regenerate_key(desk: Desk, data: JSONBody[RegenerateKey]) -> KeyMade:
+@post("/key/regenerate", status_code=200, opt={"body": RegenerateKey}, responses=refusals(404, 413))
+async def regenerate_key(desk: Desk, data: ClosedBody[RegenerateKey]) -> KeyMade:
     """Give a key a new secret, and lay over it what else is given; its id, and its history, stay."""
     if not data.key:
         raise AdminRefused("key: says which key is to have a new secret.", "key")
     return await _regenerated(desk, data.key, data)
 
 
-@post("/key/{key:str}/regenerate", status_code=200, opt={"body": RegenerateKey, "is_body_optional": True})
+@post(
+    "/key/{key:str}/regenerate",
+    status_code=200,
+    opt={"body": RegenerateKeyInPath, "is_body_optional": True},
+    responses=refusals(404, 413),
+    operation_class=BodyMayBeAbsent,
+)
 async def regenerate_key_in_path(
-    desk: Desk, key: FromPath[str], data: JSONBody[RegenerateKey | None] = None
+    desk: Desk, key: FromPath[str], data: JSONBody[Closed[RegenerateKeyInPath] | None] = None
 ) -> KeyMade:
     """Do the same for the key in the path: better its id or its sha256, as paths stand in logs."""
-    return await _regenerated(desk, key, data or RegenerateKey())
+    return await _regenerated(desk, key, data or RegenerateKeyInPath())
 
 
-@post("/key/block", status_code=200, opt={"body": NamedKey})
-async def block_key(data: JSONBody[NamedKey], desk: Desk) -> KeyShown:
+@post("/key/block", status_code=200, opt={"body": NamedKey}, responses=refusals(404, 413))
+async def block_key(data: ClosedBody[NamedKey], desk: Desk) -> KeyShown:
     """Refuse a key from now on."""
     return await _blocked(desk, data, KeyFields(blocked=True))
 
 
-@post("/key/unblock", status_code=200, opt={"body": NamedKey})
-async def unblock_key(data: JSONBody[NamedKey], desk: Desk) -> KeyShown:
+@post("/key/unblock", status_code=200, opt={"body": NamedKey}, responses=refusals(404, 413))
+async def unblock_key(data: ClosedBody[NamedKey], desk: Desk) -> KeyShown:
     """Let a blocked key in again."""
     return await _blocked(desk, data, KeyFields(blocked=False))
 
 
-@post("/key/delete", status_code=200, opt={"body": NamedKeys})
-async def delete_keys(data: JSONBody[NamedKeys], desk: Desk) -> KeysDeleted:
+@post("/key/delete", status_code=200, opt={"body": NamedKeys}, responses=refusals(404, 413))
+async def delete_keys(data: ClosedBody[NamedKeys], desk: Desk) -> KeysDeleted:
     """Delete keys, all of those named or none; usage that is booked keeps their names."""
     keys = keys_named(desk, data.keys or (), data.key_aliases or ())
     if not keys:
@@ -134,7 +160,11 @@ async def delete_keys(data: JSONBody[NamedKeys], desk: Desk) -> KeysDeleted:
     return KeysDeleted(deleted_keys=[token_of(key) for key in keys])
 
 
-@get("/key/list", opt={"query": ("page", "size", "return_full_object", "user_id", "team_id", "key_alias")})
+@get(
+    "/key/list",
+    opt={"query": ("page", "size", "return_full_object", "user_id", "team_id", "key_alias")},
+    responses=refusals(),
+)
 async def list_keys(
     desk: Desk,
     page: FromQuery[int] = 1,
@@ -158,7 +188,7 @@ async def list_keys(
     )
 
 
-@get("/key/aliases", opt={"query": ("page", "size")})
+@get("/key/aliases", opt={"query": ("page", "size")}, responses=refusals())
 async def list_aliases(desk: Desk, page: FromQuery[int] = 1, size: FromQuery[int] = PAGE_MAX) -> AliasPage:
     """List the aliases of all keys, by the alphabet."""
     asked = page_of(page, size)
@@ -182,7 +212,7 @@ async def _blocked(desk: DeskType, data: NamedKey, fields: KeyFields) -> KeyShow
     return key_shown(await _changed(desk, key, lambda now_key, now: changed_key(now_key, fields, now)))
 
 
-async def _regenerated(desk: DeskType, name: str, data: RegenerateKey) -> KeyMade:
+async def _regenerated(desk: DeskType, name: str, data: NewSecret) -> KeyMade:
     key = key_named(desk, name)
     secret = data.new_key or new_secret()
     _check_new_secret(desk, secret)

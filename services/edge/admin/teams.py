@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import cast
 
 from litestar import get, post
-from litestar.params import FromQuery, JSONBody
+from litestar.params import FromQuery
 
 from schemas.keys import Team, VirtualKey
 from services.edge.admin.answers import (
@@ -20,6 +20,7 @@ from services.edge.admin.answers import (
     token_of,
 )
 from services.edge.admin.changes import WHO, bounded, changed_team, deleted, touched
+from services.edge.admin.description import ClosedBody, refusals
 from services.edge.admin.desk import NAMED_MAX, Desk, DeskType
 from services.edge.admin.errors import AdminRefused, not_found
 from services.edge.admin.fields import NamedTeam, NamedTeams, NewTeam, SharedFields, UpdateTeam
@@ -28,8 +29,8 @@ from services.edge.registry.table import KEY, TEAM, Entry
 from services.edge.registry.writer import alteration, creation, removal
 
 
-@post("/team/new", status_code=200, opt={"body": NewTeam})
-async def new_team(data: JSONBody[NewTeam], desk: Desk) -> TeamShown:
+@post("/team/new", status_code=200, opt={"body": NewTeam}, responses=refusals(413))
+async def new_team(data: ClosedBody[NewTeam], desk: Desk) -> TeamShown:
     """Make a team."""
     now = datetime.now(UTC)
     team_id = bounded(data.team_id or str(uuid.uuid4()), "team_id")
@@ -42,7 +43,7 @@ async def new_team(data: JSONBody[NewTeam], desk: Desk) -> TeamShown:
     return team_shown(team)
 
 
-@get("/team/info", opt={"query": ("team_id",)})
+@get("/team/info", opt={"query": ("team_id",)}, responses=refusals(404))
 async def team_info(team_id: FromQuery[str], desk: Desk) -> TeamInfo:
     """Show a team and its keys."""
     team = _named(desk, team_id)
@@ -53,27 +54,27 @@ async def team_info(team_id: FromQuery[str], desk: Desk) -> TeamInfo:
     )
 
 
-@post("/team/update", status_code=200, opt={"body": UpdateTeam})
-async def update_team(data: JSONBody[UpdateTeam], desk: Desk) -> TeamUpdated:
+@post("/team/update", status_code=200, opt={"body": UpdateTeam}, responses=refusals(404, 413))
+async def update_team(data: ClosedBody[UpdateTeam], desk: Desk) -> TeamUpdated:
     """Change a team; what is left out stays as it is, and null takes away."""
     team = await _changed(desk, data.team_id, data)
     return TeamUpdated(team_id=team.team_id, data=team_shown(team))
 
 
-@post("/team/block", status_code=200, opt={"body": NamedTeam})
-async def block_team(data: JSONBody[NamedTeam], desk: Desk) -> TeamShown:
+@post("/team/block", status_code=200, opt={"body": NamedTeam}, responses=refusals(404, 413))
+async def block_team(data: ClosedBody[NamedTeam], desk: Desk) -> TeamShown:
     """Refuse every key of a team from now on."""
     return team_shown(await _changed(desk, data.team_id, SharedFields(blocked=True)))
 
 
-@post("/team/unblock", status_code=200, opt={"body": NamedTeam})
-async def unblock_team(data: JSONBody[NamedTeam], desk: Desk) -> TeamShown:
+@post("/team/unblock", status_code=200, opt={"body": NamedTeam}, responses=refusals(404, 413))
+async def unblock_team(data: ClosedBody[NamedTeam], desk: Desk) -> TeamShown:
     """Let the keys of a blocked team in again."""
     return team_shown(await _changed(desk, data.team_id, SharedFields(blocked=False)))
 
 
-@post("/team/delete", status_code=200, opt={"body": NamedTeams})
-async def delete_teams(data: JSONBody[NamedTeams], desk: Desk) -> TeamsDeleted:
+@post("/team/delete", status_code=200, opt={"body": NamedTeams}, responses=refusals(404, 413))
+async def delete_teams(data: ClosedBody[NamedTeams], desk: Desk) -> TeamsDeleted:
     """Delete teams and their keys, all of those named or none."""
     if not 1 <= len(data.team_ids) <= NAMED_MAX:
         raise AdminRefused(f"team_ids: names 1 to {NAMED_MAX} teams.", "team_ids")
@@ -87,7 +88,7 @@ async def delete_teams(data: JSONBody[NamedTeams], desk: Desk) -> TeamsDeleted:
     )
 
 
-@get("/team/list", opt={"query": ()})
+@get("/team/list", opt={"query": ()}, responses=refusals())
 async def list_teams(desk: Desk) -> list[TeamShown]:
     """List every team, the newest first."""
     teams = [each for each in desk.registry.table.standing(TEAM) if isinstance(each, Team)]

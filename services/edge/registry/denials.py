@@ -4,7 +4,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from schemas.keys import EndUser
-from services.edge.refusals import END_USER_BLOCKED, MODEL_DENIED, ROUTE_DENIED, Refusal
+from services.edge.refusals import (
+    END_USER_BLOCKED,
+    MODEL_UNREADABLE,
+    Refusal,
+    model_denied,
+    route_denied,
+)
 from services.edge.registry.rights import (
     MODELLESS_OPERATIONS,
     Grant,
@@ -15,6 +21,8 @@ from services.edge.registry.rights import (
 from services.edge.targets import Target
 
 BATCHES = "/v1/messages/batches"
+# Of a model's name in an answer: it is the client's own word.
+MODEL_CHARS_MAX = 128
 
 
 class Asked(NamedTuple):
@@ -33,12 +41,16 @@ def denial(grant: Grant | None, end_user: EndUser | None, asked: Asked) -> Refus
     if grant is None:
         return None
     if not may_call(grant, asked.target.operation, asked.raw_path):
-        return ROUTE_DENIED
+        return route_denied(grant.key.allowed_routes)
     if not restricts_models(grant) or not _asks_for_a_model(asked):
         return None
-    if asked.models is None or model_fault(grant, asked.models) is not None:
-        return MODEL_DENIED
-    return None
+    fault = None if asked.models is None else model_fault(grant, asked.models)
+    if asked.models is None or (fault is not None and not fault.model):
+        return MODEL_UNREADABLE
+    if fault is None:
+        return None
+    whose = "The team of this API key" if fault.is_of_team else "This API key"
+    return model_denied(whose, fault.model[:MODEL_CHARS_MAX], fault.allowed)
 
 
 def _asks_for_a_model(asked: Asked) -> bool:

@@ -61,21 +61,33 @@ def grant_of(secret: str, registry: Registry, now: datetime) -> Grant | KeyFault
 
 def restricts_models(grant: Grant) -> bool:
     """Say whether there is any model that the key may not use."""
-    return any(not EVERY_MODEL.intersection(each) for each in _model_lists(grant))
+    return any(not EVERY_MODEL.intersection(allowed) for _, allowed in _model_lists(grant))
 
 
-def model_fault(grant: Grant, models: Iterable[str]) -> str | None:
-    """Give the first of the models asked for that the key may not use; None where it may use all of them.
+class ModelFault(NamedTuple):
+    """The first of the models asked for that the key may not use, and the list that does not have it."""
+
+    model: str
+    is_of_team: bool
+    allowed: Sequence[str]
+
+
+def model_fault(grant: Grant, models: Iterable[str]) -> ModelFault | None:
+    """Say which model the key may not use; None where it may use all of them.
 
     Both lists count, the key's and its team's. A model that could not be read is "", which no list allows.
     """
     lists = _model_lists(grant)
-    return next((model for model in models if not all(_is_listed(model, each) for each in lists)), None)
+    for model in models:
+        for is_of_team, allowed in lists:
+            if not _is_listed(model, allowed):
+                return ModelFault(model, is_of_team, allowed)
+    return None
 
 
-def _model_lists(grant: Grant) -> list[Sequence[str]]:
-    lists = [grant.key.models, grant.team.models if grant.team else ()]
-    return [each for each in lists if each]
+def _model_lists(grant: Grant) -> list[tuple[bool, Sequence[str]]]:
+    lists = [(False, grant.key.models), (True, grant.team.models if grant.team else ())]
+    return [each for each in lists if each[1]]
 
 
 def _is_listed(model: str, listed: Sequence[str]) -> bool:

@@ -49,13 +49,13 @@ async def stack(directory, edges=1, **settings):
 
 
 @contextlib.asynccontextmanager
-async def edge(directory, upstream, kafka, **settings):
+async def edge(directory, upstream, kafka, gateway_key=GATEWAY_KEY, **settings):
     """Run one edge behind the master key and give a client of it."""
     port = closed_port()
     config = EdgeConfig(
         port=port,
         master_key=MASTER,
-        upstream=UpstreamConfig(base_url=upstream.base_url, api_key=GATEWAY_KEY),
+        upstream=UpstreamConfig(base_url=upstream.base_url, api_key=gateway_key),
         spool=SpoolConfig(directory=str(directory)),
         shutdown_s_max=1,
         **settings,

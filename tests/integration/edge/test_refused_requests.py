@@ -84,7 +84,10 @@ def test_a_flood_of_unknown_credentials_moves_a_counter_and_nothing_else(guarded
 @pytest.mark.parametrize("path", ["/v10/messages", "/v1", "/anthropic", "/nowhere", "/", "/api/v1/messages"])
 def test_an_unknown_route_is_a_404_and_no_record(guarded, client, path):
     answer, body = exchange(client, "POST", guarded.base_url + path, KEYED, b"{}")
-    message = "The gateway serves /anthropic/{path} and /v1/{path}."
+    message = (
+        "The gateway serves /anthropic/{path} and /v1/{path}; where it has a master key, also LiteLLM's "
+        "routes below /key, /team and /customer, as /openapi.json has them."
+    )
     assert_refused(answer, body, 404, "not_found_error", message)
     assert guarded.entries() == []
 

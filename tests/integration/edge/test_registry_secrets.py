@@ -43,8 +43,11 @@ async def replaced(client):
     assert third["key"] == OWN[2]
     assert await used(client, *OWN[:3], OWN[3]) == [200, 200, 200, 401]
     minted = await told(client, f"/key/{OWN[2]}/regenerate")
-    assert await used(client, OWN[0], OWN[1], OWN[2], minted["key"]) == [200, 200, 401, 200]
-    assert {each["virtual_key_id"] for each in (made, again, third, minted)} == {made["virtual_key_id"]}
+    assert await used(client, OWN[0], OWN[1], OWN[2], minted["key"]) == [401, 401, 401, 200]
+    back = await told(client, "/key/regenerate", key=minted["key"], new_key=OWN[0], grace_period="1h")
+    assert await used(client, OWN[0], minted["key"]) == [200, 200]
+    every = (made, again, third, minted, back)
+    assert {each["virtual_key_id"] for each in every} == {made["virtual_key_id"]}
     return minted["key"]
 
 
@@ -59,7 +62,7 @@ async def refused(client):
         ("/key/generate", {"key": OWN[3], "team_id": OWN[3]}),
         ("/key/update", {"key": OWN[3]}),
         ("/key/delete", {"keys": [OWN[3]]}),
-        ("/key/regenerate", {"key": OWN[0], "new_key": OWN[1]}),
+        ("/key/regenerate", {"key": OWN[0], "new_key": OWN[0]}),
         ("/key/regenerate", {"key": OWN[0], "new_key": OWN[3], "grace_period": "for ever"}),
         (f"/key/{OWN[3]}/regenerate", {}),
         (f"/key/{OWN[0]}/regenerate", {"new_key": 1}),

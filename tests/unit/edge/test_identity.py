@@ -121,7 +121,7 @@ def test_an_own_key_is_booked_the_same_from_either_header_and_differently_under_
 def test_without_any_credential_for_anthropic_nobody_is_let_in():
     assert caller_of(gateway_has_credential=False) == "no_credential"
     only_master = caller_of((b"x-api-key", MASTER.encode()), master_key=MASTER, gateway_has_credential=False)
-    assert only_master == "no_credential"
+    assert only_master == "no_upstream_credential"
 
 
 def test_behind_the_master_key_the_callers_own_key_is_what_is_booked():

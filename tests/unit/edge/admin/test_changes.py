@@ -124,8 +124,17 @@ def test_a_new_secret_takes_the_place_of_the_old_one_at_once_or_after_its_grace(
     kept = with_secret(first, SECRETS[1], NOW, "1h")
     old = KeyHash(sha256=digest_of(SECRETS[0]), expires_at=NOW + timedelta(hours=1))
     assert kept.hashes == (KeyHash(sha256=digest_of(SECRETS[1])), old)
-    assert with_secret(kept, SECRETS[2], NOW + timedelta(minutes=1)).hashes[1:] == (old,)
-    assert len(with_secret(kept, SECRETS[2], NOW + timedelta(hours=2)).hashes) == 1
+    soon = NOW + timedelta(minutes=1)
+    second = KeyHash(sha256=digest_of(SECRETS[1]), expires_at=soon + timedelta(days=1))
+    assert with_secret(kept, SECRETS[2], soon, "1d").hashes[1:] == (second, old)
+    late = NOW + timedelta(hours=2)
+    second = KeyHash(sha256=digest_of(SECRETS[1]), expires_at=late + timedelta(days=1))
+    assert with_secret(kept, SECRETS[2], late, "1d").hashes[1:] == (second,)
+
+
+def test_a_secret_without_grace_ends_every_one_before_it_also_those_in_grace():
+    kept = with_secret(with_secret(BLANK, SECRETS[0], NOW), SECRETS[1], NOW, "1h")
+    assert with_secret(kept, SECRETS[2], NOW).hashes == (KeyHash(sha256=digest_of(SECRETS[2])),)
 
 
 def test_secrets_in_grace_do_not_grow_without_bound():

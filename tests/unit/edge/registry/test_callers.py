@@ -64,7 +64,7 @@ def test_where_callers_bring_their_own_anthropic_key_the_virtual_key_is_what_is_
 
 
 def test_a_virtual_key_alone_is_none_for_anthropic():
-    assert caller_of([(b"x-api-key", SECRET.encode())], False) == "no_credential"
+    assert caller_of([(b"x-api-key", SECRET.encode())], False) == "no_upstream_credential"
 
 
 @pytest.mark.parametrize(

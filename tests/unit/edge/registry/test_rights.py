@@ -7,9 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.keys import EndUser, KeyHash, Team, VirtualKey
-from services.edge.refusals import END_USER_BLOCKED, MODEL_DENIED, ROUTE_DENIED
+from services.edge.refusals import END_USER_BLOCKED, MODEL_UNREADABLE, model_denied, route_denied
 from services.edge.registry.denials import Asked, denial
-from services.edge.registry.rights import Grant, grant_of, matches, may_call, model_fault, restricts_models
+from services.edge.registry.rights import (
+    Grant,
+    ModelFault,
+    grant_of,
+    matches,
+    may_call,
+    model_fault,
+    restricts_models,
+)
 from services.edge.registry.secrets import digest_of, is_usable, name_of, new_key_id, new_secret
 from services.edge.registry.table import Registry
 from services.edge.targets import target_of
@@ -98,21 +106,26 @@ def test_a_tombstone_leaves_nothing():
     [
         ((), (), ["m"], None),
         (("m",), (), ["m"], None),
-        (("m",), (), ["m", "n"], "n"),
+        (("m",), (), ["m", "n"], ModelFault("n", False, ("m",))),
         (("claude-haiku-*",), (), ["claude-haiku-4-5"], None),
-        (("claude-haiku-*",), (), ["claude-opus-4-5"], "claude-opus-4-5"),
+        (
+            ("claude-haiku-*",),
+            (),
+            ["claude-opus-4-5"],
+            ModelFault("claude-opus-4-5", False, ("claude-haiku-*",)),
+        ),
         (("anthropic/claude-*",), (), ["claude-opus-4-5"], None),
         (("a", "b"), ("b", "c"), ["b"], None),
-        (("a", "b"), ("b", "c"), ["a"], "a"),
-        ((), ("c",), ["a"], "a"),
+        (("a", "b"), ("b", "c"), ["a"], ModelFault("a", True, ("b", "c"))),
+        ((), ("c",), ["a"], ModelFault("a", True, ("c",))),
         (("all-team-models",), ("c",), ["c"], None),
-        (("all-team-models",), ("c",), ["a"], "a"),
+        (("all-team-models",), ("c",), ["a"], ModelFault("a", True, ("c",))),
         (("all-proxy-models",), (), ["anything"], None),
         (("*",), (), ["anything"], None),
-        (("m*",), (), [""], ""),
+        (("m*",), (), [""], ModelFault("", False, ("m*",))),
         (("m",), (), [], None),
-        (("m",), (), ["M"], "M"),
-        (("m",), (), [" m"], " m"),
+        (("m",), (), ["M"], ModelFault("M", False, ("m",))),
+        (("m",), (), [" m"], ModelFault(" m", False, ("m",))),
     ],
 )
 def test_a_model_must_stand_in_the_keys_list_and_in_its_teams(key_models, team_models, asked, denied):
@@ -209,23 +222,47 @@ def asked(method, path, models):
     ("request_", "expected"),
     [
         (asked("POST", b"/v1/messages", ("m",)), None),
-        (asked("POST", b"/v1/messages", ("n",)), MODEL_DENIED),
-        (asked("POST", b"/v1/messages", None), MODEL_DENIED),
-        (asked("POST", b"/v1/messages/count_tokens", None), MODEL_DENIED),
-        (asked("POST", b"/v1/messages/batches", None), MODEL_DENIED),
-        (asked("POST", b"/v1/messages/batches", ("m", "n")), MODEL_DENIED),
+        (asked("POST", b"/v1/messages", ("n",)), model_denied("This API key", "n", ("m",))),
+        (asked("POST", b"/v1/messages", ("n" * 200,)), model_denied("This API key", "n" * 128, ("m",))),
+        (asked("POST", b"/v1/messages", ("",)), MODEL_UNREADABLE),
+        (asked("POST", b"/v1/messages", None), MODEL_UNREADABLE),
+        (asked("POST", b"/v1/messages/count_tokens", None), MODEL_UNREADABLE),
+        (asked("POST", b"/v1/messages/batches", None), MODEL_UNREADABLE),
+        (asked("POST", b"/v1/messages/batches", ("m", "n")), model_denied("This API key", "n", ("m",))),
         (asked("POST", b"/v1/messages/batches", ("m",)), None),
         (asked("POST", b"/v1/messages/batches/b/cancel", None), None),
         (asked("GET", b"/v1/messages/batches", None), None),
         (asked("GET", b"/v1/models", None), None),
         (asked("POST", b"/v1/files", None), None),
-        (asked("POST", b"/v1/complete", None), MODEL_DENIED),
-        (asked("POST", b"/v1/organizations/users", None), ROUTE_DENIED),
+        (asked("POST", b"/v1/complete", None), MODEL_UNREADABLE),
+        (asked("POST", b"/v1/organizations/users", None), route_denied(("llm_api_routes", "/v1/*"))),
     ],
 )
 def test_a_model_that_cannot_be_read_is_refused_where_models_are_restricted(request_, expected):
     grant = Grant(key(models=("m",), allowed_routes=("llm_api_routes", "/v1/*")))
     assert denial(grant, None, request_) == expected
+
+
+def test_a_refusal_says_whose_list_it_is_and_what_stands_in_it():
+    grant = Grant(key(models=("claude-*",)), team(models=("claude-haiku-*", "claude-sonnet-*")))
+    assert denial(grant, None, asked("POST", b"/v1/messages", ("claude-opus-5",))).message == (
+        "The team of this API key may not use the model 'claude-opus-5'; it may use claude-haiku-*, "
+        "claude-sonnet-*."
+    )
+    many = Grant(key(models=tuple(f"m{number}" for number in range(12))))
+    told = denial(many, None, asked("POST", b"/v1/messages", ("n",))).message
+    assert told == (
+        "This API key may not use the model 'n'; it may use m0, m1, m2, m3, m4, m5, m6, m7, m8, m9 "
+        "and 2 more."
+    )
+    assert denial(Grant(key()), None, asked("GET", b"/v1/files", None)).message == (
+        "This API key may not use this endpoint; without allowed_routes it may use messages, count_tokens, "
+        "models and batches."
+    )
+    files = Grant(key(allowed_routes=("/v1/files*",)))
+    assert denial(files, None, asked("POST", b"/v1/messages", ("m",))).message == (
+        "This API key may not use this endpoint; its allowed_routes are /v1/files*."
+    )
 
 
 def test_a_blocked_end_user_is_refused_whoever_asks():
