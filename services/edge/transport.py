@@ -4,7 +4,12 @@ Nothing is added, merged, decoded, followed or remembered: the published httpx t
 normalise paths, join duplicate headers, add their own and keep cookies for later callers.
 """
 
-from collections.abc import AsyncIterator, Callable
+import errno
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
+from typing import Any
 
 import aiohttp
 import httpx
@@ -22,7 +27,7 @@ POOL_S_MAX = 30.0
 # That a connection is kept without use: shorter than servers keep theirs, as one that upstream has just
 # closed breaks under the request that takes it.
 IDLE_S_MAX = 15.0
-
+_INT_MAX = 2**31 - 1
 
 # httpx wants an address with every request; only the target is looked at.
 _URL = httpx.URL("http://upstream")
@@ -75,7 +80,11 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     ) -> None:
         self._origin = str(URL(base_url).origin())
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=connections_max, keepalive_timeout=idle_s_max),
+            connector=aiohttp.TCPConnector(
+                limit=connections_max,
+                keepalive_timeout=idle_s_max,
+                socket_factory=partial(_connecting, untaken_s_max=read_s_max),
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(
                 total=None,
@@ -118,6 +127,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         except aiohttp.ClientConnectorError as exc:
             raise httpx.ConnectError(str(exc)) from exc
         except (aiohttp.ClientError, OSError) as exc:
+            if isinstance(exc, OSError) and exc.errno == errno.ETIMEDOUT:
+                raise httpx.WriteTimeout(str(exc)) from exc
             raise httpx.RemoteProtocolError(str(exc)) from exc
         if isinstance(body, WholeBody):
             body.release()
@@ -128,6 +139,19 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Close every connection."""
         await self._session.close()
+
+
+def _connecting(address: Sequence[Any], untaken_s_max: float) -> socket.socket:
+    """Make a socket on which no byte that was sent waits longer than this to be taken by the other side.
+
+    The kernel keeps that time (tcp(7), TCP_USER_TIMEOUT): aiohttp has one for what it reads alone, which
+    begins behind the request, and an upload that upstream takes no more of would have no end.
+    """
+    made = socket.socket(address[0], address[1], address[2])
+    if sys.platform == "linux":
+        milliseconds = min(max(int(untaken_s_max * 1000), 1), _INT_MAX)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+    return made
 
 
 def _header_text(value: bytes) -> str:

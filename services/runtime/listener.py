@@ -2,7 +2,6 @@
 
 import contextlib
 import ctypes
-import errno
 import socket
 import struct
 import sys
@@ -56,17 +55,14 @@ def take_no_more(listener: socket.socket) -> None:
 
     A client sends a dropped one again a second later, and is refused then, where nobody listens any more:
     it has sent nothing yet. Without this, whoever comes between the last accept and the close is reset
-    behind its request. Other systems know no such filter, and leave that moment.
+    behind its request. Where there is no such filter (other systems, some sandboxes) that moment stays.
     """
     if sys.platform != "linux":
         return
     program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *each) for each in _TAKES_NO_SYN))
     option = struct.pack("@HP", len(_TAKES_NO_SYN), ctypes.addressof(program))
-    try:
+    with contextlib.suppress(OSError):
         listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, option)
-    except OSError as exc:
-        if exc.errno not in (errno.ENOPROTOOPT, errno.EPERM, errno.EINVAL):  # a sandbox without filters
-            raise
 
 
 def last_accepted(listener: socket.socket) -> list[socket.socket]:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import sys
 
 import msgspec
 import pytest
@@ -296,6 +297,30 @@ def test_an_upstream_that_says_nothing_is_a_504(hasty, client):
     assert exchanged.used == usage_of(
         exchanged, **ASKED, outcome="timed_out", http_status=504, error_type="timeout_error"
     )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not keep this time")
+def test_an_upstream_that_takes_no_more_of_a_body_is_a_504(hasty, client):
+    """Of one that was read first; read_s_max is 0.2 s."""
+    edge, _ = hasty
+    content = b'{"model":"m","messages":"%s"}' % (b"x" * 20_000_000)
+    answer, body, exchanged = ask(edge, client, content)
+    assert_own_answer(
+        answer, body, exchanged, 504, "timeout_error", "The Anthropic API did not answer in time."
+    )
+    assert (exchanged.used.outcome, exchanged.used.error_type) == ("timed_out", "timeout_error")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not keep this time")
+def test_an_upstream_that_takes_no_more_of_an_upload_is_a_504(hasty):
+    edge, _ = hasty
+    client = RawClient(edge)
+    head = (b"POST /v1/files HTTP/1.1", b"host: edge", b"x-api-key: k", b"content-length: 1000000000")
+    client.send(b"\r\n".join((*head, b"content-type: multipart/form-data; boundary=b", b"", b"")))
+    client.push(b"x" * 65536, stalled_s=0.1)
+    assert client.read_until(b"}").startswith(b"HTTP/1.1 504 ")
+    client.leave()
+    assert edge.take_one().used.outcome == "timed_out"
 
 
 def test_an_upstream_that_falls_silent_within_a_stream_ends_it_with_an_error_event(tmp_path):
