@@ -10,7 +10,7 @@ CLIENTS := build/clients
 .PHONY: help setup demo run test check kafka kafka-stop test-kafka test-clients schemas lock clean bench-rating bench-batches bench-spool bench-local bench-litellm chaos
 
 help: ## List every target
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Make .venv with every locked dependency (called by the other targets)
 
