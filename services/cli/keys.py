@@ -7,8 +7,17 @@ from typing import cast
 
 import click
 
-from services.cli.admin import ask, delete_all, is_there, read, show, show_table, tell, with_json, with_url
-from services.cli.limits import LIMIT_OPTIONS, Pair, body_of, readable, unset_option
+from services.cli.admin import ask, delete_all, is_there, read, show_table, tell, with_json, with_url
+from services.cli.fields import (
+    LIMIT_OPTIONS,
+    METADATA,
+    MODELS,
+    Pair,
+    body_of,
+    print_answer,
+    show_record,
+    unset_option,
+)
 from services.edge.registry.secrets import (
     DIGEST_CHARS,
     ENDING_CHARS,
@@ -29,9 +38,7 @@ _OPTIONS = (
     click.Option(("--alias", "key_alias"), help="A name for people; one key at a time has it."),
     click.Option(("--team", "team_id"), help="The team it belongs to."),
     click.Option(("--user", "user_id"), help="Whose it is."),
-    click.Option(
-        ("--model", "models"), multiple=True, help="A model, or a pattern such as 'claude-haiku-*'."
-    ),
+    MODELS,
     click.Option(
         ("--model-alias", "aliases"),
         type=Pair(),
@@ -41,7 +48,7 @@ _OPTIONS = (
     ),
     click.Option(("--route", "allowed_routes"), multiple=True, help="A path, a pattern or a group."),
     click.Option(("--tag", "tags"), multiple=True, help="A tag on everything that it uses."),
-    click.Option(("--metadata",), type=Pair(), multiple=True, help="The same as a name and a value."),
+    METADATA,
     click.Option(("--duration",), help="When it ends: 30s, 30m, 30h, 30d, 1mo."),
     click.Option(
         ("--on-disconnect",), type=click.Choice(("drain", "cancel")), help="For clients that hang up."
@@ -79,9 +86,9 @@ def create(url: str, as_json: bool, is_brought: bool, **fields: object) -> None:
     if as_json:
         click.echo(answer)
     elif is_brought:
-        show(readable({name: value for name, value in read(answer).items() if name != "key"}))
+        show_record({name: value for name, value in read(answer).items() if name != "key"})
     else:
-        show(readable(read(answer)))
+        show_record(read(answer))
         click.echo("The key is shown this once: only its sha256 is kept.", err=True)
 
 
@@ -117,7 +124,7 @@ def show_(url: str, as_json: bool, key: str) -> None:
     if as_json:
         click.echo(answer)
         return
-    show(readable(cast("dict[str, object]", read(answer)["info"])))
+    show_record(cast("dict[str, object]", read(answer)["info"]))
 
 
 @keys.command()
@@ -129,7 +136,7 @@ def update(url: str, as_json: bool, key: str, unset: tuple[str, ...], **fields: 
     body = body_of(_OPTIONS, fields, unset)
     if not body:
         raise click.UsageError("nothing to change: give at least one option")
-    _print(tell(url, "/key/update", {"key": _named(key), **body}), as_json)
+    print_answer(tell(url, "/key/update", {"key": _named(key), **body}), as_json)
 
 
 @keys.command()
@@ -138,7 +145,7 @@ def update(url: str, as_json: bool, key: str, unset: tuple[str, ...], **fields: 
 @with_json
 def block(url: str, as_json: bool, key: str) -> None:
     """Refuse KEY from now on."""
-    _print(tell(url, "/key/block", {"key": _named(key)}), as_json)
+    print_answer(tell(url, "/key/block", {"key": _named(key)}), as_json)
 
 
 @keys.command()
@@ -147,18 +154,18 @@ def block(url: str, as_json: bool, key: str) -> None:
 @with_json
 def unblock(url: str, as_json: bool, key: str) -> None:
     """Let KEY in again."""
-    _print(tell(url, "/key/unblock", {"key": _named(key)}), as_json)
+    print_answer(tell(url, "/key/unblock", {"key": _named(key)}), as_json)
 
 
 @keys.command()
 @click.argument("key")
-@click.option("--grace-period", help="How long the old secret works on: 30s, 30m, 30h, 30d.")
+@click.option("--grace-period", help="How long older secrets work on: 30s, 30m, 30h, 30d; else no longer.")
 @with_url
 @with_json
 def rotate(url: str, as_json: bool, key: str, grace_period: str | None) -> None:
     """Give KEY a new secret and print it, this once; its id stays."""
     body = {"key": _named(key), **({"grace_period": grace_period} if grace_period else {})}
-    _print(tell(url, "/key/regenerate", body), as_json)
+    print_answer(tell(url, "/key/regenerate", body), as_json)
 
 
 @keys.command()
@@ -211,13 +218,6 @@ def _shown(key: str) -> str:
     if _OPEN_NAME.fullmatch(key) or len(key) < KEY_CHARS_MIN:
         return key or "''"
     return f"...{key[-ENDING_CHARS:]}"
-
-
-def _print(answer: bytes, as_json: bool) -> None:
-    if as_json:
-        click.echo(answer)
-    else:
-        show(readable(read(answer)))
 
 
 for _command in (create, update):

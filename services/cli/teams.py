@@ -5,9 +5,17 @@ from typing import cast
 import click
 import msgspec
 
-from services.cli.admin import ask, delete_all, read, show, show_table, tell, with_json, with_url
+from services.cli.admin import ask, delete_all, read, show_table, tell, with_json, with_url
+from services.cli.fields import (
+    LIMIT_OPTIONS,
+    METADATA,
+    MODELS,
+    body_of,
+    print_answer,
+    show_record,
+    unset_option,
+)
 from services.cli.keys import COLUMNS as KEY_COLUMNS
-from services.cli.limits import LIMIT_OPTIONS, Pair, body_of, readable, unset_option
 from services.edge.registry.secrets import KEY_PREFIX, name_of
 
 COLUMNS = ("team_id", "team_alias", "models", "tags", "blocked", "created_at")
@@ -15,11 +23,9 @@ COLUMNS = ("team_id", "team_alias", "models", "tags", "blocked", "created_at")
 # Behind what is typed stands the admin API's name of the field, where that is another.
 _OPTIONS = (
     click.Option(("--alias", "team_alias"), help="A name for people."),
-    click.Option(
-        ("--model", "models"), multiple=True, help="A model, or a pattern such as 'claude-haiku-*'."
-    ),
+    MODELS,
     click.Option(("--tag", "tags"), multiple=True, help="A tag on everything that its keys use."),
-    click.Option(("--metadata",), type=Pair(), multiple=True, help="The same as a name and a value."),
+    METADATA,
     *LIMIT_OPTIONS,
 )
 
@@ -36,7 +42,7 @@ def teams() -> None:
 def create(url: str, as_json: bool, team: str | None, **fields: object) -> None:
     """Make a team with the id TEAM, or with a new one."""
     named = {"team_id": team} if team else {}
-    _print(tell(url, "/team/new", {**named, **body_of(_OPTIONS, fields)}), as_json)
+    print_answer(tell(url, "/team/new", {**named, **body_of(_OPTIONS, fields)}), as_json)
 
 
 @teams.command("list")
@@ -62,7 +68,7 @@ def show_(url: str, as_json: bool, team: str) -> None:
         click.echo(answer)
         return
     members = read(answer)
-    show(readable(cast("dict[str, object]", members["team_info"])))
+    show_record(cast("dict[str, object]", members["team_info"]))
     click.echo()
     show_table(cast("list[dict[str, object]]", members["keys"]), KEY_COLUMNS)
 
@@ -80,7 +86,7 @@ def update(url: str, as_json: bool, team: str, unset: tuple[str, ...], **fields:
     if as_json:
         click.echo(answer)
         return
-    show(readable(cast("dict[str, object]", read(answer)["data"])))
+    show_record(cast("dict[str, object]", read(answer)["data"]))
 
 
 @teams.command()
@@ -89,7 +95,7 @@ def update(url: str, as_json: bool, team: str, unset: tuple[str, ...], **fields:
 @with_json
 def block(url: str, as_json: bool, team: str) -> None:
     """Refuse every key of TEAM from now on."""
-    _print(tell(url, "/team/block", {"team_id": team}), as_json)
+    print_answer(tell(url, "/team/block", {"team_id": team}), as_json)
 
 
 @teams.command()
@@ -98,7 +104,7 @@ def block(url: str, as_json: bool, team: str) -> None:
 @with_json
 def unblock(url: str, as_json: bool, team: str) -> None:
     """Let the keys of TEAM in again."""
-    _print(tell(url, "/team/unblock", {"team_id": team}), as_json)
+    print_answer(tell(url, "/team/unblock", {"team_id": team}), as_json)
 
 
 @teams.command()
@@ -130,13 +136,6 @@ def _listed(answer: bytes) -> list[dict[str, object]]:
 def _shown(name: str) -> str:
     """Give what may be printed of a name: a key's secret may have been typed in its place."""
     return name_of(name) if name.startswith(KEY_PREFIX) else name or "''"
-
-
-def _print(answer: bytes, as_json: bool) -> None:
-    if as_json:
-        click.echo(answer)
-    else:
-        show(readable(read(answer)))
 
 
 for _command in (create, update):

@@ -22,6 +22,7 @@ from services.edge.batches.answers import BatchAnswers
 from services.edge.batches.intake import BatchBody, Intake
 from services.edge.batches.ownership import Ownership
 from services.edge.batches.watch import BatchAnswer
+from services.edge.body import MODEL_CHARS_MAX
 from services.edge.body_memory import BodyMemory
 from services.edge.client import ClientGone, Receive, Send
 from services.edge.config import EdgeConfig
@@ -53,8 +54,6 @@ log = structlog.get_logger(__name__)
 
 # Of refused requests at most one a second is logged: a flood of them must not fill the disk.
 REFUSAL_LOG_S_MIN = 1.0
-# Of a model's name, in characters; it is the client's word until upstream confirms it.
-MODEL_CHARS_MAX = 128
 
 
 class Gateway:

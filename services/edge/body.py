@@ -24,6 +24,8 @@ MEMBERS_MAX = 1000
 METADATA_BYTES_MAX = 64 * 1024
 # A model's name, escapes included; a longer one is none.
 MODEL_BYTES_MAX = 4096
+# The same in characters, where it is kept or repeated: it is the client's word until upstream confirms it.
+MODEL_CHARS_MAX = 128
 # Anthropic takes 4 marks; beyond these no more are looked at.
 CACHE_MARKS_MAX = 64
 

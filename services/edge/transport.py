@@ -27,7 +27,8 @@ POOL_S_MAX = 30.0
 # That a connection is kept without use: shorter than servers keep theirs, as one that upstream has just
 # closed breaks under the request that takes it.
 IDLE_S_MAX = 15.0
-_INT_MAX = 2**31 - 1
+# Milliseconds; what the option below can hold.
+_USER_TIMEOUT_MS_MAX = 2**31 - 1
 
 # httpx wants an address with every request; only the target is looked at.
 _URL = httpx.URL("http://upstream")
@@ -149,7 +150,7 @@ def _connecting(address: Sequence[Any], untaken_s_max: float) -> socket.socket:
     """
     made = socket.socket(address[0], address[1], address[2])
     if sys.platform == "linux":
-        milliseconds = min(max(int(untaken_s_max * 1000), 1), _INT_MAX)
+        milliseconds = max(int(min(untaken_s_max * 1000, _USER_TIMEOUT_MS_MAX)), 1)
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
     return made
 

@@ -15,14 +15,21 @@ import msgspec
 from schemas.codec import UNREADABLE
 from services.edge.batches.edits import Edits
 from services.edge.batches.item import ItemFault, ItemView, read_item
-from services.edge.body import MEMBERS_MAX, METADATA_BYTES_MAX, METADATA_KEY, Member, cuts_of, name_of
+from services.edge.body import (
+    MEMBERS_MAX,
+    METADATA_BYTES_MAX,
+    METADATA_KEY,
+    MODEL_CHARS_MAX,
+    Member,
+    cuts_of,
+    name_of,
+)
 from services.edge.registry.aliases import NO_ALIASES, Aliases
 
 # Anthropic takes 100,000, and answers for those beyond; each that is read costs some 30 us.
 REQUESTS_MAX = 200_000
 # Distinct names; what is asked for is known only where there are no more.
 MODELS_MAX = 100
-MODEL_CHARS_MAX = 128
 # A name that is looked for is shorter, however it is escaped.
 KEY_BYTES_MAX = 128
 

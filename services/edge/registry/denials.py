@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from schemas.keys import EndUser
+from services.edge.body import MODEL_CHARS_MAX
 from services.edge.refusals import (
     END_USER_BLOCKED,
     MODEL_UNREADABLE,
@@ -18,11 +19,7 @@ from services.edge.registry.rights import (
     model_fault,
     restricts_models,
 )
-from services.edge.targets import Target
-
-BATCHES = "/v1/messages/batches"
-# Of a model's name in an answer: it is the client's own word.
-MODEL_CHARS_MAX = 128
+from services.edge.targets import BATCHES, Target
 
 
 class Asked(NamedTuple):

@@ -301,13 +301,6 @@ def _pushed(connection, piece, stalled_s):
     return sent
 
 
-def closed_port():
-    """A port that was free a moment ago, and that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 class RawClient:
     """A client on a bare socket: writes and reads exact bytes, and leaves when it is told to."""
 

@@ -10,9 +10,9 @@ import httpx
 from services.edge.config import EdgeConfig, SpoolConfig, UpstreamConfig
 from services.edge.main import run_edge
 from services.local.anthropic.server import SimulatedAnthropic
+from services.local.ports import free_ports
 from services.runtime.kafka import KafkaConfig
 from services.runtime.topics import migrate_topics
-from tests.integration.edge.harness import closed_port
 from tests.integration.edge.registry_kafka import running_broker
 from tests.integration.runtime import brokers
 
@@ -51,7 +51,7 @@ async def stack(directory, edges=1, **settings):
 @contextlib.asynccontextmanager
 async def edge(directory, upstream, kafka, gateway_key=GATEWAY_KEY, **settings):
     """Run one edge behind the master key and give a client of it."""
-    port = closed_port()
+    port = free_ports(1)
     config = EdgeConfig(
         port=port,
         master_key=MASTER,

@@ -6,8 +6,8 @@ import json
 from collections import defaultdict
 
 from services.edge.admin.desk import BODY_BYTES_MAX
+from services.local.ports import free_ports
 from services.runtime.kafka import KafkaConfig
-from tests.integration.edge.harness import closed_port
 from tests.integration.edge.open_api import Document, type_of
 from tests.integration.edge.registry_stack import AS_MASTER, edge, stack, told, until_ready
 
@@ -142,7 +142,7 @@ def test_the_statuses_and_the_shapes_that_are_described_are_those_that_are_serve
             document = await described(client)
             assert list(document.faults()) == []
             records, asked = await Records(client).make(), Asked(client, document)
-            away = KafkaConfig(bootstrap_servers=f"127.0.0.1:{closed_port()}", request_timeout_ms=5_000)
+            away = KafkaConfig(bootstrap_servers=f"127.0.0.1:{free_ports(1)}", request_timeout_ms=5_000)
             async with edge(tmp_path / "unread", upstream, away) as unread:
                 await until_ready(unread, 503)
                 for route in document.routes:

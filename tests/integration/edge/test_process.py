@@ -14,10 +14,10 @@ from services.edge.config import EdgeConfig, SpoolConfig, UpstreamConfig
 from services.edge.main import run_edge
 from services.local.anthropic.reply import CannedReply
 from services.local.anthropic.server import SimulatedAnthropic
+from services.local.ports import free_ports
 from services.runtime.kafka import KafkaConfig
 from services.runtime.spool.frames import CLOSED, OPENED
 from services.runtime.spool.store import Spool
-from tests.integration.edge.harness import closed_port
 from tests.unit.edge.exchanges import EXCHANGE
 
 TEST_S_MAX = 30.0
@@ -30,14 +30,14 @@ async def one_exchange(directory, fsync):
     """Run an edge for one request and stop it."""
     async with SimulatedAnthropic.running() as upstream:
         upstream.reply_next(CannedReply(headers=((b"content-type", b"application/json"),), chunks=(MESSAGE,)))
-        port = closed_port()
+        port = free_ports(1)
         config = EdgeConfig(
             port=port,
             upstream=UpstreamConfig(base_url=upstream.base_url, api_key="k"),
             spool=SpoolConfig(directory=str(directory), fsync=fsync),
             shutdown_s_max=1,
         )
-        kafka = KafkaConfig(bootstrap_servers=f"127.0.0.1:{closed_port()}")
+        kafka = KafkaConfig(bootstrap_servers=f"127.0.0.1:{free_ports(1)}")
         stopping = asyncio.Event()
         edge = asyncio.create_task(run_edge(config, kafka, stopping))
         await until_listening(port)

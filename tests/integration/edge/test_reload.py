@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from services.local.ports import free_ports
 from services.runtime.spool.frames import CLOSED, OPENED
 from services.runtime.spool.store import Spool
-from tests.integration.edge.harness import ScriptedUpstream, closed_port, exchange, plain_client
+from tests.integration.edge.harness import ScriptedUpstream, exchange, plain_client
 
 ROOT = Path(__file__).parents[3]
 FOREIGN = ("KAFKA_", "CLICKHOUSE_", "ANTHROPIC_", "TOLLHOUSE_", "LITELLM_")
@@ -105,7 +106,7 @@ def upstream():
 
 
 def test_keys_change_under_a_running_edge_and_no_exchange_is_lost(tmp_path, upstream):
-    port, path = closed_port(), tmp_path / "tollhouse.yaml"
+    port, path = free_ports(1), tmp_path / "tollhouse.yaml"
 
     def write(master_key, api_key, **more):
         edge = {
@@ -115,7 +116,7 @@ def test_keys_change_under_a_running_edge_and_no_exchange_is_lost(tmp_path, upst
             "upstream": {"base_url": upstream.base_url, "api_key": api_key},
             "spool": {"directory": str(tmp_path / "spool")},
         }
-        kafka = {"bootstrap_servers": f"127.0.0.1:{closed_port()}"}
+        kafka = {"bootstrap_servers": f"127.0.0.1:{free_ports(1)}"}
         path.write_text(json.dumps({"edge": {**edge, **more}, "kafka": kafka}))
 
     write(OLD, UP_OLD)

@@ -5,13 +5,13 @@ import socket
 import pytest
 
 from services.edge.config import EdgeConfig, UpstreamConfig
+from services.local.ports import free_ports
 from services.rating.book.file import load
 from services.rating.pricing import rate
 from tests.integration.edge.harness import (
     Edge,
     RawClient,
     ScriptedUpstream,
-    closed_port,
     exchange,
     usage_of,
 )
@@ -48,7 +48,7 @@ def assert_never_sent(answer, body, exchanged, outcome):
 
 
 def test_a_connection_that_is_refused_cost_nothing(tmp_path, client):
-    with edge_before(f"http://127.0.0.1:{closed_port()}", tmp_path) as edge:
+    with edge_before(f"http://127.0.0.1:{free_ports(1)}", tmp_path) as edge:
         assert_never_sent(*ask(edge, client), "upstream_cut")
         headers = {"x-api-key": "k", "content-length": "3"}
         upload, _ = exchange(client, "POST", edge.base_url + "/v1/files", headers, b"abc")

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from schemas import codec, topics
 from schemas.usage import UsageRecorded
 from services.cli.commands import main
-from tests.integration.edge.harness import closed_port
+from services.local.ports import free_ports
 from tests.integration.edge.registry_stack import (
     AS_MASTER,
     GATEWAY_KEY,
@@ -350,7 +350,7 @@ def test_the_commands_manage_keys_and_teams(tmp_path):
             "",
             "tollhouse: set TOLLHOUSE_MASTER_KEY to the master key of the edge\n",
         )
-        away = f"http://127.0.0.1:{closed_port()}"
+        away = f"http://127.0.0.1:{free_ports(1)}"
         assert tollhouse(away, "keys", "list") == (
             1,
             "",

@@ -1,7 +1,6 @@
 """The life of the process: it starts or says why not, stops when told, and keeps what it has acknowledged."""
 
 import http.client
-import socket
 import subprocess
 import sys
 import time
@@ -9,6 +8,7 @@ import time
 import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError
 
+from services.local.ports import free_ports
 from tests.integration.local_clickhouse.server import ROOT
 from tests.integration.local_clickhouse.target import stand_in_only
 
@@ -55,9 +55,7 @@ def test_a_missing_extra_is_one_sentence(tmp_path):
 
 def test_nobody_can_connect_before_the_engine_serves(tmp_path):
     """Otherwise a probe would find the port open and its question unanswered."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_ports(1)
     knock = f"socket.socket().connect_ex(('127.0.0.1', {port}))"
     engine_starts = (
         "import chdb, errno, socket\n"

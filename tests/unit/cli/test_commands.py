@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from services.cli import main
+from services.local.ports import free_ports
 
 FOREIGN = ("KAFKA_", "CLICKHOUSE_", "ANTHROPIC_", "TOLLHOUSE_", "LITELLM_")
 SECRET = "sk-ant-very-secret"
@@ -30,11 +31,6 @@ def tollhouse(*arguments, **environ):
 def taken_port():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener.getsockname()[1]
-
-
-def closed_port():
-    with taken_port() as port:
-        return port
 
 
 def written(tmp_path, text):
@@ -173,7 +169,7 @@ def test_a_file_that_is_not_yaml_is_one_sentence(tmp_path, command):
 
 @pytest.mark.parametrize("command", ["migrate", "tail"])
 def test_a_kafka_that_cannot_be_reached_is_one_sentence(command):
-    address = f"127.0.0.1:{closed_port()}"
+    address = f"127.0.0.1:{free_ports(1)}"
     code, _, err = tollhouse(command, KAFKA_BOOTSTRAP_SERVERS=address)
     assert code == 2
     (line,) = err.splitlines()
@@ -194,8 +190,8 @@ def test_a_port_in_use_is_one_sentence_after_the_log(tmp_path, command):
     with taken_port() as port:
         environ = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
         environ |= {
-            "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{closed_port()}",
-            "CLICKHOUSE_URL": f"http://127.0.0.1:{closed_port()}",
+            "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{free_ports(1)}",
+            "CLICKHOUSE_URL": f"http://127.0.0.1:{free_ports(1)}",
             "TOLLHOUSE_SPOOL_DIRECTORY": str(tmp_path),
             f"TOLLHOUSE_{'' if command == 'edge' else command.upper() + '_'}PORT": str(port),
         }

@@ -1,4 +1,4 @@
-"""The options that keys and teams share: what they may spend and ask for, and what is taken away again."""
+"""How the fields of keys and teams are typed, told to an edge, taken away again and shown."""
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
@@ -6,7 +6,7 @@ from typing import cast
 
 import click
 
-from services.cli.admin import Json
+from services.cli.admin import Json, read, show
 
 _MODEL_BUDGETS = "model_max_budget"
 _USD = "budget_limit"
@@ -61,6 +61,10 @@ class ModelBudget(click.ParamType[tuple[str, Json]]):
 
 
 # Behind what is typed stands the admin API's name of the field, where that is another.
+MODELS = click.Option(
+    ("--model", "models"), multiple=True, help="A model, or a pattern such as 'claude-haiku-*'."
+)
+METADATA = click.Option(("--metadata",), type=Pair(), multiple=True, help="The same as a name and a value.")
 LIMIT_OPTIONS = (
     click.Option(("--max-budget",), type=Usd(), help="Kept, not yet enforced."),
     click.Option(("--soft-budget",), type=Usd(), help="Kept, not yet enforced."),
@@ -108,11 +112,19 @@ def body_of(
     return body
 
 
-def readable(record: Json) -> Json:
-    """Write the budgets of models in a record as the option takes them."""
+def show_record(record: Json) -> None:
+    """Print a key or a team, the budgets of its models as the option takes them."""
     budgets = cast("Mapping[str, Mapping[str, str]]", record.get(_MODEL_BUDGETS) or {})
     texts = {model: "/".join(filter(None, (each[_USD], each[_DURATION]))) for model, each in budgets.items()}
-    return {**record, _MODEL_BUDGETS: texts}
+    show({**record, _MODEL_BUDGETS: texts})
+
+
+def print_answer(answer: bytes, as_json: bool) -> None:
+    """Print an answer that is a key or a team."""
+    if as_json:
+        click.echo(answer)
+    else:
+        show_record(read(answer))
 
 
 def _word(option: click.Option) -> str:
